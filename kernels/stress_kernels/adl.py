@@ -1,0 +1,220 @@
+"""Auto-deleveraging and socialised losses: what the winners' side pays.
+
+On ladders winners are known by market, side and entry class. `queue` ranks them by profit / entry notional x
+notional / equity: inside a class the profit rate is common and the equity falls towards the trigger, so the
+best-ranked are the rungs nearest to it, and closing them moves the ladder's position past them. `pro_rata` closes
+the same share of every account in profit, which scales the ladder. A ladder with slices waiting in the engine's
+queue takes no part in either, as accounts that are closing do not.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from stress_kernels.ladder import (
+    ACCOUNTS,
+    CLASSES,
+    ENTRY,
+    TOP,
+    Ladders,
+    direction,
+    position,
+    quantity,
+    row_at,
+    total_row,
+)
+from stress_kernels.layers import share
+from stress_kernels.pytree import pytree
+from stress_kernels.world import World
+
+_HALVINGS = 30
+
+
+@pytree
+class Alive:
+    """Accounts that are neither closed nor closing, by ladder."""
+
+    row: Float[Array, "v a s e column p"]
+    """Cumulative sums where they begin."""
+    quantity: Float[Array, "v a s e p"]
+    """Coins."""
+    profit: Float[Array, "v a s e p"]
+    """Mean unrealised profit, less what was taken before; 0 where there is none [USD per coin]."""
+    equity: Float[Array, "v a s e p"]
+    """Mean equity, at least 0 [USD per coin]."""
+    rate: Float[Array, "v a s e p"]
+    """Profit over entry notional [1]."""
+
+
+@pytree
+class Deleveraged:
+    """Winners closed in a round."""
+
+    coins: Float[Array, "v a s p"]
+    """By side of the LOSERS."""
+    reach: Float[Array, "v a s e p"]
+    scale: Float[Array, "v a s e p"]
+    accounts: Float[Array, "v a s p"]
+    """Winners touched, by their own side."""
+    top: Float[Array, "v a s p"]
+    """Coins of the largest 1 % of accounts among those closed, by the winners' side."""
+
+
+def alive(
+    ladders: Ladders,
+    reach: Float[Array, "v a s e p"],
+    scale: Float[Array, "v a s e p"],
+    taken: Float[Array, "v a s e p"],
+    shift: Float[Array, "v a s e p"],
+    mark_move: Float[Array, "v a p"],
+    idle: Bool[Array, "v a s e p"],
+) -> Alive:
+    """What is left on each ladder, and how it stands at the mark.
+
+    Args:
+        reach: Place up to which accounts have been triggered.
+        scale: Share of every rung that earlier deleveraging left.
+        taken: USD per coin that earlier socialisation took.
+        shift: USD per coin by which bankruptcy prices have risen.
+        mark_move: Mark - 1.
+        idle: False where slices wait in the queue; nothing is alive there.
+    """
+    row = row_at(ladders, reach)
+    rest = total_row(ladders)[..., None] - row
+    coins = quantity(rest)
+    safe = jnp.where(coins > 0, coins, 1.0)
+    sign, move = direction(mark_move), mark_move[:, :, None, None]
+    value = jnp.sum(rest[..., 1 : 2 * CLASSES : 2, :], axis=-2)
+    entry = rest[..., ENTRY, :] / safe
+    profit = jnp.maximum(sign * (move - entry) - taken, 0.0)
+    return Alive(
+        row=row,
+        quantity=jnp.where(idle & (coins > 0), coins * scale, 0.0),
+        profit=profit,
+        equity=jnp.maximum(sign * (move - shift - value / safe), 0.0),
+        rate=profit / (1 + entry),
+    )
+
+
+def deleverage(
+    need: Float[Array, "v a s p"],
+    left: Alive,
+    ladders: Ladders,
+    reach: Float[Array, "v a s e p"],
+    scale: Float[Array, "v a s e p"],
+    shift: Float[Array, "v a s e p"],
+    mark_move: Float[Array, "v a p"],
+    world: World,
+) -> Deleveraged:
+    """Close winners against what the other layers left.
+
+    Args:
+        need: Coins to be closed, by side of the losers.
+
+    Returns:
+        What was closed, at most the profitable open interest of the other side.
+    """
+    asked = need[:, :, ::-1]
+    in_profit = (left.profit > 0) & (left.quantity > 0)
+    offered = jnp.where(in_profit, left.quantity, 0.0)
+    got = jnp.minimum(asked, jnp.sum(offered, axis=3))
+    queue = world.rules.adl_queue[:, None, None, None, None]
+    taking = in_profit & (got > 0)[:, :, :, None]
+
+    place = _best_ranked(got, taking, left, ladders, reach, scale, shift, mark_move)
+    weight = offered * left.profit
+    part = got[:, :, :, None] * weight / jnp.maximum(jnp.sum(weight, axis=3, keepdims=True), 1e-30)
+    part = _within(part, offered, got)
+    kept = jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
+
+    row = row_at(ladders, place)
+    total = total_row(ladders)[..., None]
+
+    def touched(column: int) -> Float[Array, "v a s e p"]:
+        by_rank = scale * (row[..., column, :] - left.row[..., column, :])
+        by_profit = scale * (1 - kept) * (total[..., column, :] - left.row[..., column, :])
+        return jnp.where(taking, jnp.where(queue, by_rank, by_profit), 0.0)
+
+    everyone = total[..., ACCOUNTS, :] - left.row[..., ACCOUNTS, :]
+    counted = jnp.where(queue, touched(ACCOUNTS), jnp.where(taking, everyone, 0.0))
+    return Deleveraged(
+        coins=got[:, :, ::-1],
+        reach=jnp.where(taking & queue, place, reach),
+        scale=jnp.where(taking & ~queue, scale * kept, scale),
+        accounts=jnp.sum(counted, axis=3),
+        top=jnp.sum(touched(TOP), axis=3),
+    )
+
+
+def _within(part: Array, offered: Array, got: Array) -> Array:
+    """Cap each class at what it has and give the excess to the others, in proportion to their room."""
+    part = jnp.minimum(part, offered)
+    room = offered - part
+    missing = got[:, :, :, None] - jnp.sum(part, axis=3, keepdims=True)
+    return part + room * share(missing, jnp.sum(room, axis=3, keepdims=True))
+
+
+def _best_ranked(
+    got: Float[Array, "v a s p"],
+    taking: Bool[Array, "v a s e p"],
+    left: Alive,
+    ladders: Ladders,
+    reach: Float[Array, "v a s e p"],
+    scale: Float[Array, "v a s e p"],
+    shift: Float[Array, "v a s e p"],
+    mark_move: Float[Array, "v a p"],
+) -> Float[Array, "v a s e p"]:
+    """Places up to which winners are closed, such that all of higher rank and none of lower are.
+
+    Bisection on the rank; the last bracket is shared linearly, so that the coins come out exact.
+    """
+    sign = direction(mark_move)
+    mark = 1 + mark_move[:, :, None, None]
+    total = total_row(ladders)[..., None]
+    weights = total[..., 0 : 2 * CLASSES : 2, :]
+    margin = jnp.sum(weights * ladders.log_margin[..., None], axis=-2) / jnp.maximum(jnp.sum(weights, axis=-2), 1e-30)
+    end = jnp.asarray(ladders.rows.shape[-2] - 2, reach.dtype)
+
+    def places(rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s e p"]:
+        bankruptcy = mark * (1 - sign * left.rate * jnp.exp(-rank_log)[:, :, :, None]) - shift
+        price_log = jnp.log(jnp.maximum(bankruptcy, 1e-6)) - margin
+        found = jnp.clip(position(ladders, -sign * price_log), reach, end)
+        return jnp.where(taking, found, reach)
+
+    def coins(place: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
+        closed = scale * (quantity(row_at(ladders, place)) - quantity(left.row))
+        return jnp.sum(jnp.where(taking, closed, 0.0), axis=3)
+
+    def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        enough = coins(places(middle)) >= got
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    lowest, highest = jnp.full_like(got, -30.0), jnp.full_like(got, 12.0)
+    low, high = jax.lax.fori_loop(0, _HALVINGS, bisect, (lowest, highest))
+    far, near = places(low), places(high)
+    far = jnp.where(taking & (low == lowest)[:, :, :, None], end, far)
+    many, few = coins(far), coins(near)
+    part = jnp.where(many > few, (got - few) / jnp.where(many > few, many - few, 1.0), 0.0)
+    return near + jnp.clip(part, 0.0, 1.0)[:, :, :, None] * (far - near)
+
+
+def socialise(
+    short: Float[Array, "f p"], left: Alive, world: World
+) -> tuple[Float[Array, "f p"], Float[Array, "v a s e p"]]:
+    """Take what a pool cannot pay from the unrealised profit in its markets.
+
+    Args:
+        short: What is missing [USD].
+
+    Returns:
+        What was taken [USD], at most the sum of min(profit, equity); and that in USD per coin of each ladder.
+    """
+    per_coin = jnp.minimum(left.profit, left.equity)
+    worth = jnp.sum(left.quantity * per_coin, axis=(2, 3))
+    available = world.to_pools(worth)
+    kappa = jnp.where(available > 0, jnp.minimum(short / jnp.where(available > 0, available, 1.0), 1.0), 0.0)
+    return kappa * available, world.to_markets(kappa)[:, :, None, None] * per_coin

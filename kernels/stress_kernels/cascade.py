@@ -1,0 +1,273 @@
+"""One cascade round: marks, triggered accounts, admission, layers, settlement, pools, new marks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from stress_kernels import adl
+from stress_kernels.engine import admit
+from stress_kernels.ladder import ACCOUNTS, Ladders, Sweep, depth_of, direction, position, quantity, row_at, split, sweep
+from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, side_sign
+from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
+from stress_kernels.price import quotes
+from stress_kernels.pytree import pytree
+from stress_kernels.settlement import Fills, adl_move, settle
+from stress_kernels.state import Hour, State, pool_equity
+from stress_kernels.world import World
+
+
+@pytree
+class Held:
+    """What does not move during the rounds of a step."""
+
+    exogenous: Float[Array, "a p"]
+    """Log index without impact."""
+    depth: Float[Array, "a p"]
+    """Depth divisor."""
+    basis_average: Float[Array, "v a p"]
+
+
+@pytree
+class Orders:
+    """Slices of a round, by whether they may go to the book."""
+
+    normal: Sweep
+    direct: Sweep
+    """Those that skip book, auction and takeover."""
+    usd: Float[Array, "v a s p"]
+    direct_usd: Float[Array, "v a s p"]
+
+
+def shift_of(state: State) -> Float[Array, "v a s e p"]:
+    """USD per coin by which triggers and bankruptcy prices have risen: funding paid, profits socialised."""
+    return state.funding[:, :, None, None] + direction(state.taken) * state.taken
+
+
+def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
+    """Place on each ladder that the present marks reach, never falling back."""
+    depth = depth_of(state.quotes.mark, shift_of(state), ladders)
+    return jnp.maximum(state.reach, position(ladders, depth + world.barrier_shift[:, None, None, None]))
+
+
+def cascade_round(
+    state: State, held: Held, reach: Float[Array, "v a s e p"], first: Bool[Array, ""], ladders: Ladders, world: World
+) -> State:
+    """One round, from the marks of `state` to new ones; a path on which nothing happens is left as it is.
+
+    Args:
+        reach: What the present marks trigger, from `triggered`.
+        first: Whether this is the first round of its step.
+    """
+    mark_move, shift = jnp.expm1(state.quotes.mark), shift_of(state)
+    mark = 1 + mark_move
+    row_done, row_reach = row_at(ladders, state.done), row_at(ladders, reach)
+    taken_in = admit(ladders, state.done, reach, row_done, row_reach, state.scale, state.budget, mark)
+    whole = sweep(state.done, taken_in.done, row_done, taken_in.row)
+    equity = pool_equity(state.stocks, mark_move, world)
+    orders = _sort(whole, equity, state, mark_move, shift, ladders, world)
+
+    fills, book_usd, auction_usd = _fill(orders, equity, state, held, mark_move, world)
+    to_adl = fills.adl * orders.usd + orders.direct_usd
+    idle = taken_in.queued <= 0
+    standing = Standing(reach, state.scale, state.taken, shift, idle, mark_move)
+    closed = _deleverage(to_adl / mark[:, :, None], standing, ladders, world)
+    fills, direct_fills = _share_adl(fills, to_adl, closed.coins * mark[:, :, None])
+
+    claims = _settle(orders, fills, direct_fills, state.scale, shift, mark_move, ladders, world)
+    done = trades(claims, world)
+    standing = replace(standing, reach=closed.reach, scale=closed.scale)
+    outcome = settle_pools(state, claims, done, standing, ladders, world)
+
+    triggered_coins = jnp.sum(state.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, axis=(2, 3))
+    accounts = jnp.sum(state.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), axis=(1, 2, 3))
+    hour = replace(
+        _tally(outcome.hour, done, closed, orders, mark_move),
+        first_round=state.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
+        accounts=state.hour.accounts + accounts,
+    )
+    state = replace(
+        state,
+        reach=closed.reach,
+        done=jnp.where(idle, closed.reach, taken_in.done),
+        queued=taken_in.queued,
+        scale=closed.scale,
+        taken=outcome.taken,
+        stocks=outcome.stocks,
+        hour=hour,
+        makers_left=jnp.maximum(state.makers_left - jnp.sum(auction_usd, axis=2), 0.0),
+        budget=jnp.maximum(state.budget - jnp.sum(orders.usd + orders.direct_usd, axis=2), 0.0),
+    )
+    flow = -jnp.sum(side_sign(book_usd) * book_usd, axis=2)
+    return observe(press(state, flow, held, world), world)
+
+
+def _sort(
+    whole: Sweep,
+    equity: Float[Array, "f p"],
+    state: State,
+    mark_move: Float[Array, "v a p"],
+    shift: Float[Array, "v a s e p"],
+    ladders: Ladders,
+    world: World,
+) -> Orders:
+    """Find the slices that may not go to the book: those bankrupt at the mark while the pool is exhausted or ADL is on,
+    all of them where ADL goes first."""
+    nobody, everybody = replace(whole, high=whole.low, quantity_high=whole.quantity_low, value_high=whole.value_low), whole
+    adl_on = world.to_markets(state.funds.adl_on.astype(mark_move.dtype)) > 0
+    spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
+    straight = adl_on & world.rules.straight_to_adl[:, None, None]
+    skipping = adl_on | spent
+    swept = _coins(whole, state.scale)
+
+    def sorted_out() -> tuple[Sweep, Sweep]:
+        at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
+        bankrupt, solvent = split(ladders, whole, at_mark, shift)
+
+        def choose(none: Sweep, some: Sweep, every: Sweep) -> Sweep:
+            wide = (slice(None), slice(None), None, None, None)
+            return jax.tree.map(
+                lambda n, s, e: jnp.where(straight[wide], e, jnp.where(skipping[wide], s, n)), none, some, every
+            )
+
+        end = replace(whole, low=whole.high, quantity_low=whole.quantity_high, value_low=whole.value_high)
+        return choose(everybody, solvent, end), choose(nobody, bankrupt, everybody)
+
+    useful = jnp.any(skipping[:, :, None] & (swept > 0))
+    normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
+    mark = 1 + mark_move[:, :, None]
+    return Orders(normal, direct, _coins(normal, state.scale) * mark, _coins(direct, state.scale) * mark)
+
+
+def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
+    return jnp.sum(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], axis=(3, 4))
+
+
+def _fill(
+    orders: Orders,
+    equity: Float[Array, "f p"],
+    state: State,
+    held: Held,
+    mark_move: Float[Array, "v a p"],
+    world: World,
+) -> tuple[Fills, Float[Array, "v a s p"], Float[Array, "v a s p"]]:
+    """Book, auction and takeover; what they leave stands under `adl` until winners are found."""
+    usd, mark, sign = orders.usd, 1 + mark_move, side_sign(orders.usd)
+    line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
+    book = fill_book(usd, line, state.quotes.mark, world)
+    after_book = usd - book.usd
+    auction = fill_auction(after_book, state.makers_left)
+    after_auction = after_book - auction
+    inventory = world.to_pools(jnp.abs(state.stocks.pools.value) * mark)
+    room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
+    takeover = fill_takeover(after_auction, room, world)
+    safe = jnp.where(usd > 0, usd, 1.0)
+    shares = Fills(
+        book=book.usd / safe,
+        auction=auction / safe,
+        takeover=takeover / safe,
+        adl=(after_auction - takeover) / safe,
+        remainder=jnp.zeros_like(usd),
+        book_move=jnp.expm1(book.price_log),
+        auction_move=mark[:, :, None] * (1 - sign * world.discount[:, :, None, None]) - 1,
+        adl_move=adl_move(jnp.expm1(state.quotes.index), mark_move, world),
+        mark_move=jnp.broadcast_to(mark_move[:, :, None], usd.shape),
+    )
+    return shares, book.usd, auction
+
+
+def _deleverage(
+    need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World
+) -> adl.Deleveraged:
+    """Look for winners only where a path needs any."""
+
+    def some() -> adl.Deleveraged:
+        return adl.deleverage(need, standing.alive(ladders), ladders, standing.reach, standing.scale, standing.shift, standing.mark_move, world)
+
+    def none() -> adl.Deleveraged:
+        nothing = jnp.zeros_like(need)
+        return adl.Deleveraged(nothing, standing.reach, standing.scale, nothing, nothing)
+
+    return jax.lax.cond(jnp.any(need > 0), some, none)
+
+
+def _share_adl(
+    fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]
+) -> tuple[Fills, Fills]:
+    """Turn what was left over into deleveraging and remainder, for slices that tried the other layers and for those
+    that did not."""
+    part = jnp.where(wanted > 0, jnp.minimum(got / jnp.where(wanted > 0, wanted, 1.0), 1.0), 0.0)
+    nothing = jnp.zeros_like(part)
+    normal = replace(fills, adl=fills.adl * part, remainder=fills.adl * (1 - part))
+    direct = replace(fills, book=nothing, auction=nothing, takeover=nothing, adl=part, remainder=1 - part)
+    return normal, direct
+
+
+def _settle(
+    orders: Orders,
+    fills: Fills,
+    direct_fills: Fills,
+    scale: Float[Array, "v a s e p"],
+    shift: Float[Array, "v a s e p"],
+    mark_move: Float[Array, "v a p"],
+    ladders: Ladders,
+    world: World,
+) -> Claims:
+    normal = settle(orders.normal, fills, ladders, scale, shift, world)
+    direct = jax.lax.cond(
+        jnp.any(orders.direct_usd > 0),
+        lambda: settle(orders.direct, direct_fills, ladders, scale, shift, world),
+        lambda: jax.tree.map(jnp.zeros_like, normal),
+    )
+    return Claims(normal, direct, fills, direct_fills, mark_move)
+
+
+def _tally(
+    hour: Hour, done: Trades, closed: adl.Deleveraged, orders: Orders, mark_move: Float[Array, "v a p"]
+) -> Hour:
+    """Add a round's volumes, and what winners bore, to the hour."""
+    mark = 1 + mark_move[:, :, None]
+    layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
+    haircut = side_sign(done.adl) * (done.adl_cash - done.adl * mark)
+    burden = jnp.abs(haircut)
+    coins = jnp.where(done.adl > 0, done.adl, 1.0)
+    top = burden * jnp.minimum(closed.top[:, :, ::-1] / coins, 1.0)
+    return replace(
+        hour,
+        layers=hour.layers + layers,
+        adl_haircut=hour.adl_haircut + jnp.sum(haircut, axis=2),
+        adl_accounts=hour.adl_accounts + jnp.sum(closed.accounts, axis=(1, 2)),
+        adl_burden=hour.adl_burden + jnp.sum(burden, axis=(1, 2)),
+        adl_burden_top=hour.adl_burden_top + jnp.sum(top, axis=(1, 2)),
+    )
+
+
+def press(state: State, flow: Float[Array, "v a p"], held: Held, world: World) -> State:
+    """Add signed flows [USD] to the imbalances, all markets at once, and quote anew."""
+    pressure = flow * held.depth[None]
+    u_local = state.u_local + pressure / world.adv[..., None]
+    u_global = state.u_global + jnp.sum(pressure, axis=0) / world.adv_global[:, None]
+    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world)
+    return replace(state, u_local=u_local, u_global=u_global, quotes=now)
+
+
+def observe(state: State, world: World) -> State:
+    """Take the extremes of prices and funds at the present quotes; doing it twice changes nothing."""
+    hour, funds, now = state.hour, state.funds, state.quotes
+    equity = pool_equity(state.stocks, jnp.expm1(now.mark), world)
+    peak = jnp.maximum(funds.peak, equity)
+    return replace(
+        state,
+        hour=replace(
+            hour,
+            fund_low=jnp.minimum(hour.fund_low, equity),
+            index_low=jnp.minimum(hour.index_low, now.index),
+            index_high=jnp.maximum(hour.index_high, now.index),
+            basis_low=jnp.minimum(hour.basis_low, now.basis),
+            basis_high=jnp.maximum(hour.basis_high, now.basis),
+        ),
+        funds=replace(funds, peak=peak, drawdown=jnp.maximum(funds.drawdown, peak - equity)),
+    )

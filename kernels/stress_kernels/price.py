@@ -1,0 +1,93 @@
+"""Imbalance, depth, index, basis and mark."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stress_kernels.pytree import pytree
+from stress_kernels.world import MARK_INDEX_AVERAGE, MARK_LAST, Impact, World
+
+_NORMAL_STRESS = 11.8
+_DEPTH_EXPONENT = 1.75
+_DEPTH_FLOOR = 20.0
+
+
+@pytree
+class Quotes:
+    """Log prices relative to the start."""
+
+    index: Float[Array, "a p"]
+    basis: Float[Array, "v a p"]
+    mark: Float[Array, "v a p"]
+
+
+def depth_divisor(five_minute_return: Float[Array, "*batch a p"], sigma: Float[Array, " a"]) -> Float[Array, "*batch a p"]:
+    """How many times thinner the book is: g = 1 + (|z| / 11.8)^1.75, at most 20.
+
+    Args:
+        five_minute_return: EXOGENOUS log-return of the last five minutes [1].
+        sigma: Total daily volatility [1]; z is the return over sigma / sqrt(288).
+    """
+    z = jnp.abs(five_minute_return) / (sigma[:, None] / jnp.sqrt(jnp.asarray(288.0, sigma.dtype)))
+    return jnp.minimum(1 + (z / _NORMAL_STRESS) ** _DEPTH_EXPONENT, _DEPTH_FLOOR)
+
+
+def power(u: Float[Array, "*b"], exponent: Float[Array, ""]) -> Float[Array, "*b"]:
+    """|u|^exponent, and 0 at 0."""
+    size = jnp.abs(u)
+    return jnp.where(size > 0, jnp.exp(exponent * jnp.log(jnp.where(size > 0, size, 1.0))), 0.0)
+
+
+def push(u: Float[Array, "*b a p"], impact: Impact) -> Float[Array, "*b a p"]:
+    """Log price displacement of an imbalance: I = coefficient sign(u) |u|^delta."""
+    return impact.coefficient[:, None] * jnp.sign(u) * power(u, impact.delta)
+
+
+def mean_push(u: Float[Array, "*b a s p"], du: Float[Array, "*b a s p"], impact: Impact) -> Float[Array, "*b a s p"]:
+    """Mean of `push` over [u, u + du]: what a flow that moves the imbalance by du pays on average.
+
+    The closed form loses digits where du is small against u; there the midpoint is exact to (du/u)^2 / 24.
+    """
+    delta, coefficient = impact.delta, impact.coefficient[:, None, None]
+    small = jnp.abs(du) < 0.03 * jnp.abs(u)
+    middle = u + du / 2
+    midpoint = jnp.sign(middle) * power(middle, delta)
+    safe = jnp.where(du == 0, 1.0, du)
+    end, start = jnp.abs(u + du) * power(u + du, delta), jnp.abs(u) * power(u, delta)
+    exact = (end - start) / ((delta + 1) * safe)
+    return coefficient * jnp.where(small | (du == 0), midpoint, exact)
+
+
+def index_push(u_global: Float[Array, "a p"], impact: Impact) -> Float[Array, "a p"]:
+    """Endogenous part of the log index: own push, and contagion from the others."""
+    own = impact.rho * push(u_global, impact)
+    others = jnp.sum(impact.contagion[:, :, None] * own[None], axis=1)
+    return impact.index_weight * (own + others)
+
+
+def quotes(
+    exogenous: Float[Array, "a p"],
+    u_local: Float[Array, "v a p"],
+    u_global: Float[Array, "a p"],
+    basis_average: Float[Array, "v a p"] | None,
+    world: World,
+) -> Quotes:
+    """Index, basis and mark at given imbalances.
+
+    mark = index + median(0, average, basis) | average | basis, by venue.
+
+    Args:
+        exogenous: Log index without impact.
+        u_local: Imbalance of a market, in days' volumes [1], sells negative.
+        u_global: Imbalance of an asset over all venues [1].
+        basis_average: Moving average of the basis; None: the basis itself.
+    """
+    impact = world.impact
+    index = exogenous + index_push(u_global, impact)
+    basis = (1 - impact.rho) * push(u_local, impact)
+    average = basis if basis_average is None else basis_average
+    median = jnp.maximum(jnp.minimum(average, basis), jnp.minimum(jnp.maximum(average, basis), 0.0))
+    rule = world.rules.mark[:, None, None]
+    offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, average, median))
+    return Quotes(index=index, basis=basis, mark=index[None] + offset)

@@ -1,0 +1,19 @@
+"""Frozen dataclasses that JAX can trace."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, dataclass_transform
+
+import jax
+
+
+def static(**kwargs: Any) -> Any:
+    """A field that is part of the compiled program's shape, not an array."""
+    return dataclasses.field(metadata={"static": True}, **kwargs)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
+def pytree[T](cls: type[T]) -> type[T]:
+    """Make `cls` a frozen dataclass and a pytree; fields marked `static()` are auxiliary data."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))

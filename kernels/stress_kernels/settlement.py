@@ -1,0 +1,113 @@
+"""What an account has left, or lacks, when its forced order has gone through the layers."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stress_kernels.ladder import Ladders, Sweep, equity, split
+from stress_kernels.layers import side_sign
+from stress_kernels.pytree import pytree
+from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World
+
+
+@pytree
+class Fills:
+    """Where a market side's slices went, as shares that add up to 1 (or all 0), and at what price move."""
+
+    book: Float[Array, "v a s p"]
+    auction: Float[Array, "v a s p"]
+    takeover: Float[Array, "v a s p"]
+    adl: Float[Array, "v a s p"]
+    remainder: Float[Array, "v a s p"]
+    book_move: Float[Array, "v a s p"]
+    auction_move: Float[Array, "v a s p"]
+    adl_move: Float[Array, "v a s p"]
+    """Where winners close at mark or index."""
+    mark_move: Float[Array, "v a s p"]
+
+
+@pytree
+class Settled:
+    """Sums over the accounts of a market side [USD, but for quantity]."""
+
+    quantity: Float[Array, "v a s p"]
+    """Coins closed."""
+    bankruptcy: Float[Array, "v a s p"]
+    """Quantity x bankruptcy price."""
+    proceeds: Float[Array, "v a s p"]
+    """Quantity x average price over the layers."""
+    deficit: Float[Array, "v a s p"]
+    """What accounts without equity lack, >= 0."""
+    fee: Float[Array, "v a s p"]
+    surplus: Float[Array, "v a s p"]
+    """Equity left after the fee where nothing of the account stays open."""
+
+
+def settle(
+    part: Sweep,
+    fills: Fills,
+    ladders: Ladders,
+    scale: Float[Array, "v a s e p"],
+    shift: Float[Array, "v a s e p"],
+    world: World,
+) -> Settled:
+    """Close a sweep at the layers' prices, account by account.
+
+    A slice's average price is A + B p_b: takeover, and deleveraging at the bankruptcy price, leave no equity and
+    make up B. So an account has (1 - B) dir q (A / (1 - B) - p_b) left: the sign changes at one price, and the fee,
+    at most what is left, is paid in full from another.
+
+    Args:
+        part: What is closed.
+        scale: Share of every rung that earlier deleveraging left.
+        shift: USD per coin by which bankruptcy prices have risen.
+    """
+    close = world.rules.adl_close[:, None, None, None]
+    adl_fixed = jnp.where(close == ADL_BANKRUPTCY, 0.0, fills.adl)
+    fixed = fills.book + fills.auction + fills.remainder + adl_fixed
+    earned = (
+        fills.book * fills.book_move
+        + fills.auction * fills.auction_move
+        + fills.remainder * fills.mark_move
+        + adl_fixed * fills.adl_move
+    )
+    safe = jnp.where(fixed > 0, fixed, 1.0)
+    at_zero = jnp.where(fixed > 0, earned / safe, 0.0)
+    fee = world.rules.fee[:, None, None, None] * (
+        fills.book * (1 + fills.book_move) + fills.auction * (1 + fills.auction_move)
+    )
+    sign = side_sign(fee)
+    fee_paid_from = at_zero - sign * fee / safe
+
+    bankrupt, solvent = split(ladders, part, at_zero, shift)
+    short_of_fee, whole = split(ladders, solvent, fee_paid_from, shift)
+    partial = ladders.partial[..., None]
+    weight = scale[..., None, :]
+
+    def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
+        return jnp.sum(x * weight, axis=(3, 4))
+
+    def left(of: Sweep) -> Float[Array, "v a s e c p"]:
+        return fixed[:, :, :, None, None] * equity(of, at_zero, shift)
+
+    fees = fee[:, :, :, None, None] * jnp.where(partial, solvent.quantity, whole.quantity)
+    low_fees = jnp.where(partial, 0.0, left(short_of_fee))
+    surplus = jnp.where(partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
+    quantity = total(part.quantity)
+    bankruptcy = total(part.quantity * (1 + shift)[..., None, :] + part.value)
+    return Settled(
+        quantity=quantity,
+        bankruptcy=bankruptcy,
+        proceeds=quantity * (fixed + earned) + (1 - fixed) * bankruptcy,
+        deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
+        fee=total(fees + jnp.maximum(low_fees, 0.0)),
+        surplus=total(surplus),
+    )
+
+
+def adl_move(index_move: Float[Array, "a p"], mark_move: Float[Array, "v a p"], world: World) -> Float[Array, "v a s p"]:
+    """Price move at which winners close at venues that use mark or index."""
+    close = world.rules.adl_close[:, None, None]
+    move = jnp.where(close == ADL_INDEX, index_move[None], mark_move)
+    return jnp.broadcast_to(move[:, :, None], (*move.shape[:2], 2, move.shape[-1]))

@@ -1,0 +1,34 @@
+"""Correlated Brownian motion."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stress_kernels.pytree import pytree
+
+
+@pytree
+class Brownian:
+    """Log-returns of a step are normal, without drift and correlated between assets."""
+
+    factor: Float[Array, "a a"]
+    """Lower Cholesky factor of the covariance of one step's log-returns [1]."""
+
+
+def paths(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]:
+    """Log index after each step, one path a key.
+
+    The factor is applied term by term: a matrix product may add in another order for another number of paths, and
+    paths would differ in their last bit.
+    """
+    assets, dtype = params.factor.shape[0], params.factor.dtype
+    normal = jax.vmap(lambda key: jax.random.normal(key, (steps, assets), dtype))(keys)
+    normal = jnp.moveaxis(normal, 0, -1)
+
+    def move(log: Float[Array, "a p"], z: Float[Array, "a p"]) -> tuple[Array, Array]:
+        log = log + sum(params.factor[:, b, None] * z[b][None] for b in range(assets))
+        return log, log
+
+    return jax.lax.scan(move, jnp.zeros_like(normal[0]), normal)[1]

@@ -1,0 +1,123 @@
+"""Rules and parameters of one run: everything that is neither a position nor a random number.
+
+Coins are redenominated so that every index starts at 1 USD: a quantity is worth its number in USD at the start, and a
+price is 1 + its move. Axes: `v` venue, `a` asset, `f` pool, `side` (0: longs, 1: shorts), `p` path, always last.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from stress_kernels.pytree import pytree, static
+
+MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
+ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
+LAYERS = ("book", "auction", "takeover", "adl", "remainder")
+
+
+@pytree
+class Impact:
+    """Response of prices to forced orders."""
+
+    coefficient: Float[Array, " a"]
+    """I = coefficient sign(u) |u|^delta [1]; i_ref (sigma / 0.025) 100^delta."""
+    delta: Float[Array, ""]
+    rho: Float[Array, ""]
+    """Share of the push that reaches the index [1]."""
+    contagion: Float[Array, "a a"]
+    """Push of asset a per index push of asset b, zero on the diagonal [1]."""
+    decay_local: Float[Array, ""]
+    """What is left of a local imbalance after a step [1]."""
+    decay_global: Float[Array, ""]
+    depth: Float[Array, ""]
+    """1 where depth withdraws in a fast market, 0 where it does not."""
+    index_weight: Float[Array, ""]
+    """0 pins the index to its exogenous path, 1 otherwise."""
+
+
+@pytree
+class Rules:
+    """What differs between venues."""
+
+    fee: Float[Array, " v"]
+    """Liquidation fee on what is closed in book or auction [1]."""
+    surplus_to_pool: Bool[Array, " v"]
+    mark: Int[Array, " v"]
+    """MARK_MEDIAN, MARK_INDEX_AVERAGE or MARK_LAST."""
+    mark_window: Int[Array, " v"]
+    """Window of the average basis [steps]."""
+    adl_queue: Bool[Array, " v"]
+    """Winners are closed by rank; otherwise in proportion to profit."""
+    adl_close: Int[Array, " v"]
+    """ADL_BANKRUPTCY, ADL_MARK or ADL_INDEX."""
+    adl_share: Float[Array, " v"]
+    """Fall from the rolling peak that starts ADL [1]; above 1: never."""
+    adl_blocks: Int[Array, " v"]
+    """Rolling window [blocks of `World.block_steps`]."""
+    straight_to_adl: Bool[Array, " v"]
+    funding_every: Int[Array, " v"]
+    """Steps between payments."""
+    funding_interest: Float[Array, " v"]
+    funding_clamp: Float[Array, " v"]
+    funding_cap: Float[Array, " v"]
+
+
+@pytree
+class World:
+    """Rules and parameters of one run."""
+
+    impact: Impact
+    rules: Rules
+    sigma: Float[Array, " a"]
+    """Total daily volatility [1]."""
+    barrier_shift: Float[Array, " a"]
+    """Distance by which triggers are moved for what a path does between its steps [log]."""
+    adv: Float[Array, "v a"]
+    """Average daily volume [USD]; 1 where the market is not listed."""
+    take_bound: Float[Array, "v a"]
+    throughput: Float[Array, "v a"]
+    """What the engine takes in [USD a step]."""
+    auction: Float[Array, "v a"]
+    """Makers' capacity [USD a clock hour]."""
+    discount: Float[Array, "v a"]
+    unwind: Float[Array, "v a"]
+    """[USD a step]"""
+    block: Float[Array, "v a"]
+    """Hedgers who never trade, one-sided [coins]."""
+    behind: Float[Array, "f v a"]
+    """1 where pool f stands behind market (v, a), 0 elsewhere and where nothing is listed."""
+    pool_venue: Int[Array, " f"]
+    pool_cash: Float[Array, " f"]
+    """[USD]"""
+    takeover_multiple: Float[Array, " f"]
+    steps_per_hour: int = static()
+    hours: int = static()
+    rounds: int = static()
+    window: int = static()
+    """Longest mark window [steps]."""
+    blocks: int = static()
+    """Longest ADL window [blocks]."""
+    block_steps: int = static()
+    """Steps in a block of the rolling peak."""
+    five_minutes: int = static()
+    """Steps in five minutes, at least 1."""
+
+    @property
+    def adv_global(self) -> Float[Array, " a"]:
+        """Average daily volume over all venues that list the asset [USD]."""
+        return jnp.sum(self.adv * jnp.sum(self.behind, axis=0), axis=0)
+
+    @property
+    def pools_of_venue(self) -> Float[Array, "v f"]:
+        """1 where pool f belongs to venue v."""
+        venues = jnp.arange(self.adv.shape[0])
+        return (venues[:, None] == self.pool_venue[None]).astype(self.adv.dtype)
+
+    def to_pools(self, of_markets: Float[Array, "v a p"]) -> Float[Array, "f p"]:
+        """Sum over the markets of each pool."""
+        return jnp.sum(self.behind[..., None] * of_markets[None], axis=(1, 2))
+
+    def to_markets(self, of_pools: Float[Array, "f p"]) -> Float[Array, "v a p"]:
+        """The pool's number at each of its markets; 0 where nothing is listed."""
+        return jnp.sum(self.behind[..., None] * of_pools[:, None, None], axis=0)

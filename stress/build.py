@@ -1,0 +1,301 @@
+"""A config into arrays: the world, the ladders and the shock of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from stress_kernels.ladder import Ladders
+from stress_kernels.pytree import pytree, static
+from stress_kernels.shocks import brownian, jumps, points
+from stress_kernels.world import (
+    ADL_BANKRUPTCY,
+    ADL_INDEX,
+    ADL_MARK,
+    MARK_INDEX_AVERAGE,
+    MARK_LAST,
+    MARK_MEDIAN,
+    Impact,
+    Rules,
+    World,
+)
+
+from stress.book import Book, PastTrigger, Schedule, compile_book
+from stress.config import Run
+from stress.portfolio import Positions, read_positions
+from stress.prices import load_replay
+from stress.scenarios import Gbm, Merton, Prescribed, Replay
+from stress.spec import InputError
+
+_DAY = 86400.0
+_BARRIER = 0.5826
+_MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST}
+_CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
+_BLOCK_SECONDS = 900.0
+
+
+@pytree
+class Shock:
+    """What moves the indices: a sum of processes, each of them optional."""
+
+    brownian: brownian.Brownian | None = None
+    jumps: jumps.Jumps | None = None
+    points: points.Points | None = None
+    steps: int = static(default=0)
+
+    def paths(self, keys: Array) -> Array:
+        """Log index after each step, (step a p), one path a key."""
+        parts = ((brownian, self.brownian), (jumps, self.jumps), (points, self.points))
+        drawn = [module.paths(params, keys, self.steps) for module, params in parts if params is not None]
+        return sum(drawn[1:], start=drawn[0])
+
+
+@dataclass(frozen=True)
+class Built:
+    """Everything a simulation needs."""
+
+    world: World
+    ladders: Ladders
+    shock: Shock
+    book: Book
+    start_price: np.ndarray
+    """Index price of each asset at the start [USD]."""
+
+
+def build(run: Run) -> Built:
+    """Read the files, draw the population, compile the ladders.
+
+    Raises:
+        InputError: A file, a row or a combination is wrong.
+    """
+    replayed = _replay(run)
+    start = np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
+    floor, rate = _tiers(run)
+    positions = _positions(run, start, floor, rate)
+    try:
+        book = compile_book(
+            positions, _schedules(run), start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype
+        )
+    except PastTrigger as error:
+        raise _past_trigger(run, positions, error) from None
+    world = _world(run, book)
+    return Built(world, book.ladders, _shock(run, replayed), book, start)
+
+
+def _replay(run: Run) -> dict[str, np.ndarray]:
+    if not isinstance(run.shock, Replay) or run.prices.dir is None:
+        return {}
+    from pathlib import Path
+
+    folder, files = Path(run.prices.dir), run.prices.files
+    return load_replay(folder, files, list(run.assets), run.shock.start, run.horizon_hours * 3600, run.step_seconds)
+
+
+def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Floors (padded with infinity) and rates (padded with the last; 0 where not listed), (v a tier)."""
+    listed = {(v, a): run.venues[v].markets[a].tiers for v in run.venues for a in run.markets(v)}
+    most = max(len(tiers) for tiers in listed.values())
+    floor = np.full((len(run.venues), len(run.assets), most), np.inf)
+    rate = np.zeros_like(floor)
+    for i, venue in enumerate(run.venues):
+        for j, asset in enumerate(run.assets):
+            tiers = listed.get((venue, asset), ())
+            if tiers:
+                floor[i, j, : len(tiers)] = [tier.floor_usd for tier in tiers]
+                rate[i, j] = [tier.rate for tier in tiers] + [tiers[-1].rate] * (most - len(tiers))
+    return floor, rate
+
+
+def _positions(run: Run, start: np.ndarray, floor: np.ndarray, rate: np.ndarray) -> Positions:
+    venues, assets = list(run.venues), list(run.assets)
+    if run.portfolio.population is not None:
+        volatility = np.array([asset.daily_volatility for asset in run.assets.values()])
+        return run.portfolio.population.draw(venues, assets, start, volatility, floor, rate)
+    if run.portfolio.collateral is not None:
+        raise InputError(f"{run.portfolio.collateral}: cross margin is not supported yet. Leave out portfolio.collateral.")
+    assert run.portfolio.positions is not None
+    return read_positions(run.portfolio.positions, venues, {v: run.markets(v) for v in venues}, assets)
+
+
+def _past_trigger(run: Run, positions: Positions, error: PastTrigger) -> InputError:
+    row = error.row
+    asset = list(run.assets)[positions.asset[row]]
+    where = run.portfolio.positions or "population"
+    return InputError(
+        f"{where}: row {row + 1}, margin is {positions.margin[row]:g} USD, expected enough for a position in {asset} that "
+        f"is not liquidated at the starting price of {error.start:g} USD (its trigger is {error.trigger:g} USD). "
+        "Add margin, or leave the row out."
+    )
+
+
+def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
+    schedules = {}
+    for i, (name, venue) in enumerate(run.venues.items()):
+        for j, asset in enumerate(run.assets):
+            if asset in run.markets(name):
+                tiers = venue.markets[asset].tiers
+                schedules[i, j] = Schedule(
+                    floor=np.array([tier.floor_usd for tier in tiers]),
+                    rate=np.array([tier.rate for tier in tiers]),
+                    fee=venue.liquidation_fee_bps / 1e4,
+                    fee_in_trigger=venue.fee_in_trigger,
+                    staged=venue.staging.kind == "tiers",
+                    down=venue.staging.down,
+                    whole_below=venue.staging.whole_below,
+                )
+    return schedules
+
+
+def _world(run: Run, book: Book) -> World:
+    dt, dtype = float(run.step_seconds), run.dtype
+    names, assets = list(run.venues), list(run.assets)
+
+    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> np.ndarray:
+        table = np.full((len(names), len(assets)), missing)
+        for i, name in enumerate(names):
+            for asset in run.markets(name):
+                table[i, assets.index(asset)] = getattr(run.venues[name].markets[asset], field) * scale
+        return table.astype(dtype)
+
+    pools = [(i, pool) for i, name in enumerate(names) for pool in run.venues[name].pools]
+    first = np.cumsum([0, *(len(run.venues[name].pools) for name in names)])
+    behind = np.zeros((len(pools), len(names), len(assets)))
+    for i, name in enumerate(names):
+        for asset in run.markets(name):
+            behind[first[i] + run.venues[name].pool_of(asset), i, assets.index(asset)] = 1.0
+    rules = _rules(run, dt)
+    sigma = np.array([run.assets[asset].daily_volatility for asset in assets])
+    shift = [_BARRIER * run.shock.diffusion(asset) * np.sqrt(dt / _DAY) for asset in assets]
+    block_steps = max(1, round(_BLOCK_SECONDS / dt))
+    return World(
+        impact=_impact(run, sigma, dt),
+        rules=rules,
+        sigma=sigma.astype(dtype),
+        barrier_shift=np.array(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
+        adv=market("adv_usd", missing=1.0),
+        take_bound=market("take_bound_bps", scale=1e-4),
+        throughput=market("throughput_usd_per_minute", scale=dt / 60),
+        auction=market("auction_usd_per_hour"),
+        discount=market("auction_discount_bps", scale=1e-4),
+        unwind=market("unwind_usd_per_minute", scale=dt / 60),
+        block=_block(run, book),
+        behind=behind.astype(dtype),
+        pool_venue=np.array([i for i, _ in pools], np.int32),
+        pool_cash=np.array([pool.equity_usd for _, pool in pools], dtype),
+        takeover_multiple=np.array([pool.takeover_multiple for _, pool in pools], dtype),
+        steps_per_hour=3600 // run.step_seconds,
+        hours=run.horizon_hours,
+        rounds=run.rounds,
+        window=int(np.max(rules.mark_window)),
+        blocks=int(np.max(rules.adl_blocks)),
+        block_steps=block_steps,
+        five_minutes=max(1, round(300 / dt)),
+    )
+
+
+def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:
+    spec, size = run.impact, len(sigma)
+    replay = run.shock if isinstance(run.shock, Replay) else None
+    numbers = {
+        "coefficient": spec.i_ref * (sigma / 0.025) * 100.0**spec.delta,
+        "delta": spec.delta,
+        "rho": spec.rho,
+        "contagion": spec.contagion * (1 - np.eye(size)),
+        "decay_local": 2.0 ** (-dt / spec.half_life_local_seconds),
+        "decay_global": 2.0 ** (-dt / spec.half_life_global_seconds),
+        "depth": float(spec.depth),
+        "index_weight": 0.0 if replay is not None and replay.pin_index else 1.0,
+    }
+    return Impact(**{name: np.asarray(value, run.dtype) for name, value in numbers.items()})
+
+
+def _rules(run: Run, dt: float) -> Rules:
+    venues, dtype = list(run.venues.values()), run.dtype
+    block = max(1, round(_BLOCK_SECONDS / dt)) * dt
+    share = [np.inf if v.adl.drawdown_share is None else v.adl.drawdown_share for v in venues]
+    return Rules(
+        fee=np.array([v.liquidation_fee_bps / 1e4 for v in venues], dtype),
+        surplus_to_pool=np.array([v.surplus_to == "pool" for v in venues]),
+        mark=np.array([_MARKS[v.mark] for v in venues], np.int32),
+        mark_window=np.array([max(1, round(v.mark_window_minutes * 60 / dt)) for v in venues], np.int32),
+        adl_queue=np.array([v.adl.ranking == "queue" for v in venues]),
+        adl_close=np.array([_CLOSE_AT[v.adl.close_at] for v in venues], np.int32),
+        adl_share=np.array(share, dtype),
+        adl_blocks=np.array([max(1, round(v.adl.drawdown_window_hours * 3600 / block)) for v in venues], np.int32),
+        straight_to_adl=np.array([v.adl.straight_to_adl for v in venues]),
+        funding_every=np.array([max(1, round(v.funding.interval_hours * 3600 / dt)) for v in venues], np.int32),
+        funding_interest=np.array([v.funding.interest for v in venues], dtype),
+        funding_clamp=np.array([v.funding.clamp for v in venues], dtype),
+        funding_cap=np.array([v.funding.cap for v in venues], dtype),
+    )
+
+
+def _block(run: Run, book: Book) -> np.ndarray:
+    """Hedgers' coins, over the markets in proportion to the accounts' longs."""
+    total = np.asarray(book.ladders.rows)[:, :, 0, :, -1, 0:12:2].sum(axis=(2, 3), dtype=np.float64)
+    share = total / total.sum() if total.sum() > 0 else np.zeros_like(total)
+    return (run.portfolio.block_usd * share).astype(run.dtype)
+
+
+def _shock(run: Run, replayed: dict[str, np.ndarray]) -> Shock:
+    steps = run.horizon_hours * 3600 // run.step_seconds
+    days, assets, shock = run.step_seconds / _DAY, list(run.assets), run.shock
+    if isinstance(shock, Replay):
+        log = np.stack([shock.scale * (replayed[asset][1:] - replayed[asset][0]) for asset in assets], axis=1)
+        zero = np.asarray(0.0, run.dtype)
+        return Shock(points=points.Points(log.astype(run.dtype), zero, zero), steps=steps)
+    if isinstance(shock, Prescribed):
+        minutes = (np.arange(steps) + 1) * run.step_seconds / 60
+        log = np.stack([shock.log_path(asset, minutes) for asset in assets], axis=1)
+        given = points.Points(
+            log=log.astype(run.dtype),
+            size_sd=np.asarray(shock.jitter_size, run.dtype),
+            delay=np.asarray(shock.jitter_minutes * 60 / run.step_seconds, run.dtype),
+        )
+        return Shock(brownian=_brownian(shock.noise, assets, days, run.dtype), points=given, steps=steps)
+    return Shock(
+        brownian=_brownian(shock, assets, days, run.dtype),
+        jumps=_jumps(shock, assets, days, steps, run) if isinstance(shock, Merton) else None,
+        steps=steps,
+    )
+
+
+def _brownian(spec: Gbm | Merton | None, assets: list[str], days: float, dtype: str) -> brownian.Brownian | None:
+    return None if spec is None else brownian.Brownian(factor=spec.factor(assets, days).astype(dtype))
+
+
+def _jumps(spec: Merton, assets: list[str], days: float, steps: int, run: Run) -> jumps.Jumps:
+    """Common jumps first, then each asset's own."""
+    sources = [(spec.common.per_day, spec.common.mean, spec.common.sd)]
+    loading = [[spec.common.beta.get(asset, 0.0) for asset in assets]]
+    for name, own in spec.own.items():
+        sources.append((own.per_day, own.mean, own.sd))
+        loading.append([float(asset == name) for asset in assets])
+    per_day, mean, sd = (np.array(column) for column in zip(*sources, strict=True))
+    expected = float(per_day.max()) * days * steps
+    shortest, longest = (60 * minutes / run.step_seconds for minutes in spec.common.minutes)
+    return jumps.Jumps(
+        per_step=(per_day * days).astype(run.dtype),
+        mean=mean.astype(run.dtype),
+        sd=sd.astype(run.dtype),
+        loading=np.array(loading, run.dtype),
+        shortest=np.asarray(shortest, run.dtype),
+        longest=np.asarray(longest, run.dtype),
+        most=_most_jumps(expected),
+    )
+
+
+def _most_jumps(expected: float) -> int:
+    """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
+    from scipy.stats import poisson
+
+    return max(1, int(poisson.isf(1e-9, expected)) + 1)
+
+
+def on_device(built: Built) -> tuple[World, Ladders, Shock]:
+    """World, ladders and shock as device arrays."""
+    import jax
+
+    return jax.tree.map(jnp.asarray, (built.world, built.ladders, built.shock))

@@ -1,0 +1,267 @@
+"""A run: which venues, whose positions, what shock, how long and how fine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stress.population import Population
+from stress.prices import find_file
+from stress.scenarios import Shock
+from stress.spec import Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
+from stress.venues import Venue
+
+
+class Asset(Spec):
+    """An underlying with an index price."""
+
+    daily_volatility: Positive
+    """Total daily volatility, jumps included: scales impact, depth and the age of entries [1]."""
+    source: str = ""
+
+
+class Impact(Spec):
+    """How forced orders move prices."""
+
+    i_ref: NonNegative = 0.01
+    """What a flow of 1 % of a day's volume does to an asset of 2.5 % daily volatility [1]; 0 switches impact off."""
+    delta: Annotated[Number, Field(ge=0.3, le=1)] = 0.7
+    """Exponent of impact [1]."""
+    rho: Fraction = 0.4
+    """Share of the push that reaches the index [1]."""
+    contagion: NonNegative = 0.0
+    """Share of one asset's index push that reaches each other asset [1]."""
+    half_life_local_seconds: Positive = 600.0
+    half_life_global_seconds: Positive = 1800.0
+    depth: bool = True
+    """Depth withdraws when the exogenous 5-minute return is large."""
+    source: str = ""
+
+
+class Prices(Spec):
+    """Starting prices, or files to read them from."""
+
+    start: dict[str, Positive] = {}
+    """Index price of each asset at the start [USD]; a replay takes its first price instead."""
+    dir: str | None = None
+    """Folder of the price files."""
+    files: dict[str, str] = {}
+    """File of an asset, where its name alone does not decide."""
+
+
+class Portfolio(Spec):
+    """Whose positions: a file, or a synthetic population."""
+
+    positions: str | None = None
+    """CSV or Parquet file of positions."""
+    collateral: str | None = None
+    """CSV or Parquet file of cross-margin collateral."""
+    population: Population | None = None
+    """A synthetic population."""
+    block_usd: NonNegative = 0.0
+    """Hedgers who never trade, one-sided, over all markets in proportion to the accounts' open interest; counts towards open interest only [USD]."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.positions is None) == (self.population is None):
+            raise ValueError("expected either positions or population. Give exactly one of the two.")
+        return self
+
+
+class Ladder(Spec):
+    """Size of the trigger tables."""
+
+    rungs: Annotated[int, Field(ge=64, le=65536)] = 2048
+    """Rungs per market, side and entry class."""
+    entry_classes: Annotated[int, Field(ge=1, le=8)] = 1
+    """Classes by entry price: who is in profit in deleveraging and socialisation."""
+
+
+class Run(Spec):
+    """Everything that decides what a run computes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    paths: Annotated[int, Field(ge=1)] = 4096
+    horizon_hours: Annotated[int, Field(ge=1, le=336)] = 24
+    step_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    rounds: Annotated[int, Field(ge=1, le=100)] = 5
+    """Cascade rounds in a step."""
+    barrier_correction: bool = True
+    """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
+    dtype: Literal["float32", "float64"] = "float32"
+    chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
+    """Paths simulated together; the size of a shard of the store."""
+    venues: Annotated[dict[str, Venue], Field(min_length=1)]
+    assets: Annotated[dict[str, Asset], Field(min_length=1)]
+    impact: Impact = Impact()
+    prices: Prices = Prices()
+    portfolio: Portfolio
+    shock: Shock
+    ladder: Ladder = Ladder()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if 3600 % self.step_seconds:
+            raise ValueError(
+                f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). Choose 10, 20, 30 or 60."
+            )
+        for key, venue in self.venues.items():
+            if key != venue.name:
+                raise ValueError(f"venues.{key} has the name '{venue.name}', expected '{key}'. Rename one.")
+            if not set(venue.markets) & set(self.assets):
+                raise ValueError(
+                    f"venues.{key} lists {', '.join(venue.markets)}, expected at least one of the run's assets "
+                    f"({', '.join(self.assets)}). Add the asset or leave out the venue."
+                )
+        covered = set(self.shock.assets()) if self.shock.kind != "replay" else set(self.assets)
+        missing = [asset for asset in self.assets if asset not in covered]
+        if missing:
+            raise ValueError(f"shock says nothing about {missing[0]}, expected every asset of the run. Add {missing[0]} to the shock.")
+        unpriced = [asset for asset in self.assets if asset not in self.prices.start]
+        if unpriced and self.shock.kind != "replay":
+            raise ValueError(
+                f"prices.start.{unpriced[0]} is missing, a starting price in USD was expected. Add it, or replay price files."
+            )
+        if self.shock.kind == "replay" and self.prices.dir is None:
+            raise ValueError("prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR.")
+        return self
+
+    def markets(self, venue: str) -> list[str]:
+        """Assets of the run that a venue lists; others of its markets take no part."""
+        return [asset for asset in self.assets if asset in self.venues[venue].markets]
+
+
+def load_config(
+    path: str | Path,
+    *,
+    paths: int | None = None,
+    seed: int | None = None,
+    prices: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Run:
+    """Read a run from a TOML file.
+
+    Files named in it (venues, population, shock, positions, prices) are relative to it. A venue, the population and
+    the shock may be the name of a file, or a table with `file` and what differs from it.
+
+    Args:
+        path: The TOML file.
+        paths: Number of paths instead of the file's.
+        seed: Seed instead of the file's.
+        prices: Folder of price files instead of the file's, relative to the working directory.
+        overrides: Values by dotted key, such as `{"impact.rho": 0.3}`, put over everything else.
+
+    Raises:
+        InputError: Something is wrong; one line per problem.
+    """
+    path = Path(path)
+    data = read_toml(path)
+    base = path.parent
+    if isinstance(data.get("venues"), dict):
+        data["venues"] = {name: _included(value, base, f"{path}: venues.{name}") for name, value in data["venues"].items()}
+    if "shock" in data:
+        data["shock"] = _included(data["shock"], base, f"{path}: shock")
+    portfolio = data.get("portfolio")
+    if isinstance(portfolio, dict):
+        if "population" in portfolio:
+            portfolio["population"] = _included(portfolio["population"], base, f"{path}: portfolio.population")
+        for key in ("positions", "collateral"):
+            if isinstance(portfolio.get(key), str):
+                portfolio[key] = str(base / portfolio[key])
+    if isinstance(data.get("prices"), dict) and isinstance(data["prices"].get("dir"), str):
+        data["prices"]["dir"] = str(base / data["prices"]["dir"])
+    given = {"paths": paths, "seed": seed, "prices.dir": None if prices is None else str(prices)}
+    for key, value in ({k: v for k, v in given.items() if v is not None} | dict(overrides or {})).items():
+        _put(data, key, value, path)
+    return validate(Run, data, str(path))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """`a.b=value`, the value as in TOML; a bare word is text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise InputError(f"--set {text!r}: expected KEY=VALUE, such as impact.rho=0.3. Write it so.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _included(value: Any, base: Path, where: str) -> Any:
+    """The table that a file name stands for, with what differs from it put over it."""
+    if isinstance(value, str):
+        return read_toml(base / value)
+    if isinstance(value, dict) and "file" in value:
+        if not isinstance(value["file"], str):
+            raise InputError(f"{where}.file is {value['file']!r}, expected the name of a TOML file. Give one.")
+        return _merged(read_toml(base / value["file"]), {k: v for k, v in value.items() if k != "file"})
+    return value
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Tables merge key by key, anything else is replaced."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _put(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *tables, last = key.split(".")
+    for table in tables:
+        data = data.setdefault(table, {})
+        if not isinstance(data, dict):
+            raise InputError(f"{path}: {key} cannot be set, {table} is not a table. Set a key that exists.")
+    data[last] = value
+
+
+def config_json(run: Run) -> str:
+    """The whole config, defaults and included files too, as one line of JSON."""
+    return json.dumps(run.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def digest(run: Run) -> str:
+    """sha256 of everything that decides the numbers: the config, and the bytes of the files it reads."""
+    data = run.model_dump(mode="json")
+    data["portfolio"] |= {key: _file_digest(getattr(run.portfolio, key)) for key in ("positions", "collateral")}
+    files = price_files(run)
+    data["prices"] = {"start": data["prices"]["start"], "files": {asset: _file_digest(str(file)) for asset, file in files.items()}}
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def price_files(run: Run) -> dict[str, Path]:
+    """Price file of each asset; none where the run does not read any."""
+    if run.shock.kind != "replay" or run.prices.dir is None:
+        return {}
+    return {asset: find_file(Path(run.prices.dir), asset, run.prices.files) for asset in run.assets}
+
+
+def _file_digest(file: str | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        with Path(file).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}). Give an existing file.") from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of a run's TOML file, for editors."""
+    whole = Run.model_json_schema()
+    part = {"description": "Overrides of a file; tables merge, anything else is replaced.", "type": "object"}
+    file = {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], **part}
+    properties = whole["properties"]
+    venue = properties["venues"]["additionalProperties"]
+    properties["venues"]["additionalProperties"] = {"anyOf": [{"type": "string"}, file, venue]}
+    properties["shock"] = {"anyOf": [{"type": "string"}, file, properties["shock"]]}
+    return whole

@@ -1,0 +1,224 @@
+"""Pictures of a run: how much is liquidated when, how often how much, what becomes of the funds, and who absorbs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from stress import risk
+from stress.results import by_path, sound, weights
+
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
+    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+)  # fmt: skip
+"""The palette of Okabe and Ito: told apart with any colour vision."""
+_GREY = "#555555"
+_WORST = 0.01
+
+
+def overview(ds: xr.Dataset) -> Figure:
+    """Four panels on one page, with what they say in one sentence as the title."""
+    kept = sound(ds)
+    fig = Figure(figsize=(13, 9.2), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.12, h_pad=0.12, rect=(0, 0.025, 1, 0.975))  # type: ignore[union-attr]
+    FigureCanvasAgg(fig)
+    axes = fig.subplots(2, 2)
+    for draw, ax in zip((hourly_volume, exceedance, fund_equity, absorption), axes.flat, strict=True):
+        draw(kept, ax)
+    fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.01, ha="left")
+    fig.text(0.01, 0.008, _caption(ds, kept), fontsize=9, color=_GREY)
+    return fig
+
+
+def takeaway(ds: xr.Dataset) -> str:
+    """What the run says, in one or two lines."""
+    ds = sound(ds)
+    weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
+    usual = risk.quantile(volume, [0.99], weight)[0]
+    chance = risk.probability(volume.max(axis=1) > risk.HOUR_THRESHOLD_USD, weight)
+    empty = np.isfinite(ds["fund_exhausted_hour"].values)
+    emptied = risk.probability(empty.any(axis=1), weight)
+    funds = f"a fund is exhausted in {risk.percent(emptied.value)} of runs" if empty.any() else "no fund is exhausted"
+    return (
+        f"99 % of hours liquidate at most {risk.usd(usual)}. An hour above {risk.usd(risk.HOUR_THRESHOLD_USD)} comes in\n"
+        f"{risk.percent(chance.value)} of {len(ds['hour'])}-hour runs "
+        f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}), and {funds}."
+    )
+
+
+def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Fan chart: quantiles over paths of the volume liquidated in each hour."""
+    ds, ax = sound(ds), _axes(ax, "Liquidations of each hour")
+    weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
+    levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+    lines = np.array([risk.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
+    shown = lines[lines > 0]
+    floor = max(shown.min(), shown.max() * 1e-6) if shown.size else 1e-3
+    low, quarter, middle, upper, high, rare = np.maximum(lines, floor)
+    edges = np.arange(volume.shape[1] + 1)
+    for bottom, top, alpha, label in ((low, high, 0.3, "5 to 95 %"), (quarter, upper, 0.65, "25 to 75 %")):
+        ax.fill_between(edges, _hold(bottom), _hold(top), step="post", color=SKY, alpha=alpha, lw=0, label=label)
+    ax.step(edges, _hold(middle), where="post", color=BLUE, lw=2, label="median path")
+    ax.step(edges, _hold(rare), where="post", color=VERMILION, lw=1.5, label="99 %")
+    ax.set_yscale("log")
+    _plain_log(ax, "y")
+    if (lines <= 0).any():
+        ax.set_ylim(bottom=floor)
+        ax.annotate("at the lower edge: zero", (0.01, 0.02), xycoords="axes fraction", fontsize=8, color=_GREY)
+    ax.set(xlim=(0, edges[-1]), xlabel="hours since the start [h]", ylabel="liquidated in the hour [M USD]")
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
+    _legend(ax, ncols=4)
+    return ax
+
+
+def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Share of all hours above a volume, with its interval, and the headline hour."""
+    ds, ax = sound(ds), _axes(ax, "How often an hour is worse")
+    weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
+    headline = risk.HOUR_THRESHOLD_USD
+    start = max(risk.quantile(volume, [0.3], weight)[0], volume.max() * 1e-5, 1e3)
+    grid = np.geomspace(start, max(1.2 * volume.max(), 5 * headline), 120)
+    value, low, high = risk.exceedance(volume, grid, weight)
+    seen = value > 0
+    smallest = value[seen].min() if seen.any() else 1 / volume.size
+    drawn = np.clip([low, high], smallest / 3, None)
+    ax.fill_between(grid[seen] / 1e6, *drawn[:, seen], color=SKY, alpha=0.45, lw=0, label="95 % interval")
+    ax.plot(grid[seen] / 1e6, value[seen], color=BLUE, lw=2, label="share of hours")
+    over = risk.exceedance(volume, np.array([headline]), weight)[0, 0]
+    ax.axvline(headline / 1e6, color=VERMILION, lw=1.5, ls="--")
+    per_hour = f"{risk.percent(over)} of hours" if over > 0 else "never in this run"
+    ax.annotate(
+        f"{risk.usd(headline)}:\n{per_hour}", (headline / 1e6, 0.9), xycoords=("data", "axes fraction"),
+        xytext=(6, 0), textcoords="offset points", color=VERMILION, fontsize=9, va="top",
+    )  # fmt: skip
+    ax.set(xscale="log", yscale="log", ylim=(smallest / 3, 1), xlim=(grid[0] / 1e6, grid[-1] / 1e6))
+    ax.set(xlabel="liquidated in an hour [M USD]", ylabel="share of all hours above it [%]")
+    _plain_log(ax, "x")
+    _plain_log(ax, "y", 100)
+    _legend(ax, ncols=2)
+    return ax
+
+
+def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Fan chart of each insurance fund: median, 1 to 99 % and lowest path, at the end of each hour."""
+    ds, ax = sound(ds), _axes(ax, "Equity of the insurance funds")
+    weight, equity = weights(ds), ds["fund_equity"].values / 1e6
+    hours = np.arange(1, equity.shape[1] + 1)
+    marker = "o-" if len(hours) < 3 else "-"
+    colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
+    for f, name in enumerate(ds["pool"].values):
+        colour = colours[f % len(colours)]
+        fan = np.array([risk.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity[:, :, f].T])
+        ax.fill_between(hours, fan[:, 0], fan[:, 2], color=colour, alpha=0.25, lw=0)
+        ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=str(name))
+        ax.plot(hours, equity[:, :, f].min(axis=0), color=colour, lw=1, ls=":")
+    ax.axhline(0, color=BLACK, lw=0.8)
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    ax.set(xlim=(0, hours[-1] + 0.02 * len(hours)), xlabel="hours since the start [h]", ylabel="fund equity [M USD]")
+    ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
+    keys = [Line2D([], [], color=_GREY, lw=8, alpha=0.3), Line2D([], [], color=_GREY, lw=1, ls=":")]
+    handles, names = ax.get_legend_handles_labels()
+    _legend(ax, [*handles, *keys], [*names, "1 to 99 %", "lowest"], ncols=5)
+    return ax
+
+
+def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """What each layer took per path: the mean of all paths, and of the worst 1 % of them by volume."""
+    ds, ax = sound(ds), _axes(ax, "What absorbed the forced orders, per run")
+    weight, taken = weights(ds), by_path(ds, "absorbed_volume", "layer")
+    total = taken.sum(axis=1)
+    worst = weight * (total >= risk.quantile(total, [1 - _WORST], weight)[0])
+    rows = np.arange(taken.shape[1])
+    series = (
+        ("mean of all paths", weight, BLUE, "o", -0.16),
+        ("mean of the worst 1 % by volume", worst, VERMILION, "D", 0.16),
+    )
+    means = np.array([share @ taken / share.sum() for _, share, *_ in series])
+    shown = means[means > 0] / 1e6
+    left, right = (max(shown.min(), shown.max() * 1e-5) / 3, shown.max() * 30) if shown.size else (0.1, 10.0)
+    for (label, _, colour, marker, shift), mean in zip(series, means, strict=True):
+        where, some = np.maximum(mean / 1e6, left), mean / 1e6 > left
+        ax.hlines(rows[some] + shift, left, where[some], color=colour, lw=1.5, alpha=0.5)
+        ax.plot(where[some], rows[some] + shift, marker, color=colour, ms=7, ls="", label=label)
+        for row, amount in zip(rows, mean, strict=True):
+            share = amount / mean.sum() if mean.sum() > 0 else 0.0
+            text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
+            place = (max(amount / 1e6, left), row + shift)
+            ax.annotate(text, place, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, color=colour)
+    ax.set(xscale="log", xlim=(left, right), ylim=(rows[-1] + 0.5, -0.5), xlabel="taken in a run [M USD], log scale")
+    ax.set_yticks(rows, [str(layer) for layer in ds["layer"].values])
+    ax.grid(False, axis="y")
+    _plain_log(ax, "x")
+    _legend(ax, ncols=2)
+    return ax
+
+
+def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
+    """Write a picture as PNG and as SVG; the same figure gives the same bytes.
+
+    Args:
+        fig: The picture.
+        path: Name of the files; `.png` and `.svg` are put in place of its suffix or added.
+
+    Returns:
+        The two files.
+    """
+    path = Path(path)
+    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
+    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
+    fig.savefig(png, dpi=150)
+    with mpl.rc_context({"svg.hashsalt": "liqstress"}):
+        fig.savefig(svg, metadata={"Date": None})
+    return png, svg
+
+
+def _axes(ax: Axes | None, title: str) -> Axes:
+    """The axes to draw on, made if there are none, in the house's looks."""
+    if ax is None:
+        fig = Figure(figsize=(6.5, 4.4), layout="constrained")
+        FigureCanvasAgg(fig)
+        ax = fig.subplots()
+    ax.set_title(title, loc="left", fontsize=11.5, pad=24)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color="#DDDDDD", lw=0.6)
+    ax.set_axisbelow(True)
+    return ax
+
+
+def _hold(values: np.ndarray) -> np.ndarray:
+    """Values of hours at the edges of hours, for steps."""
+    return np.append(values, values[-1])
+
+
+def _plain_log(ax: Axes, which: str, scale: float = 1) -> None:
+    """Write 0.01, 1, 1,000 instead of powers on a log axis, times `scale`."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(numticks=9))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _legend(ax: Axes, *entries: object, ncols: int) -> None:
+    """A legend in one line between the title and the picture, where it hides nothing."""
+    place: dict[str, object] = {"loc": "lower left", "bbox_to_anchor": (-0.015, 0.985), "ncols": ncols}
+    looks = {"fontsize": 9, "frameon": False, "columnspacing": 1.2, "handlelength": 1.5}
+    ax.legend(*entries, **place, **looks)  # type: ignore[arg-type]
+
+
+def _caption(ds: xr.Dataset, kept: xr.Dataset) -> str:
+    """Where the figures come from: run, paths, hours, seed, version."""
+    attrs, failed = ds.attrs, ds.sizes["path"] - kept.sizes["path"]
+    parts = [str(attrs["name"])] if "name" in attrs else []
+    parts.append(f"{kept.sizes['path']:,} paths of {kept.sizes['hour']} h")
+    if failed:
+        parts.append(f"{failed:,} failed paths left out")
+    parts += [f"{word} {attrs[word]}" for word in ("seed", "version") if word in attrs]
+    return " | ".join(parts)

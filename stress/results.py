@@ -1,0 +1,202 @@
+"""What a run puts out: one table that declares every variable, and how to build and open a dataset of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from stress.spec import InputError, RunError
+
+if TYPE_CHECKING:
+    from stress.config import Run
+
+SIDES = ("long", "short")
+"""Whose position was closed."""
+LAYERS = ("book", "auction", "takeover", "adl", "remainder")
+"""What absorbed it, in the order of the waterfall."""
+COMPLETE = "complete"
+"""Attribute of a store: true once every path is in it."""
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One output of a run.
+
+    `dtype` is float64 for stocks of money that differences are taken of, and for likelihood ratios; float32, good
+    to 1e-7, for flows of one hour and for shares. Take sums of flows over hours or paths in float64.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    dtype: str
+    units: str
+    long_name: str
+
+    @property
+    def fill(self) -> float | int:
+        """What a place reads as that was never written: NaN, or -1 among integers."""
+        return np.nan if self.dtype.startswith("float") else -1
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """Units and meaning, as attributes of an array."""
+        return {"units": self.units, "long_name": self.long_name}
+
+
+def _variable(name: str, dims: str, dtype: str, units: str, long_name: str) -> Variable:
+    return Variable(name, tuple(dims.split()), dtype, units, long_name)
+
+
+_POOL, _VENUE, _MARKET = "path hour pool", "path hour venue", "path hour venue asset"
+_TABLE = (
+    _variable("liquidation_volume", f"{_MARKET} side", "float32", "USD", "forced closings when executed"),
+    _variable("absorbed_volume", f"{_MARKET} layer", "float32", "USD", "forced closings by what absorbed them"),
+    _variable("deficit", _POOL, "float32", "USD", "what the insurance fund was asked to pay"),
+    _variable("surplus", _POOL, "float32", "USD", "what the insurance fund received, fees included"),
+    _variable("fund_equity", _POOL, "float64", "USD", "insurance fund's equity at the end of the hour"),
+    _variable("fund_low", _POOL, "float64", "USD", "insurance fund's lowest equity within the hour"),
+    _variable("fund_drawdown", "path pool", "float64", "USD", "largest peak-to-trough fall of the fund's equity"),
+    _variable("fund_exhausted_hour", "path pool", "float32", "h", "first hour with fund equity <= 0; NaN if never"),
+    _variable("adl_volume", _MARKET, "float32", "USD", "winners' positions closed by auto-deleveraging"),
+    _variable("adl_haircut", _MARKET, "float32", "USD", "what deleveraged winners lost against the mark"),
+    _variable("adl_accounts", _VENUE, "float32", "accounts", "accounts deleveraged"),
+    _variable("adl_top_share", _VENUE, "float32", "1", "top 1 % of winners' share of the haircut; NaN if none"),
+    _variable("socialised_loss", _POOL, "float32", "USD", "losses taken from winners' unrealised profit"),
+    _variable("index_close", "path hour asset", "float32", "1", "index at the end of the hour over the start's"),
+    _variable("index_low", "path hour asset", "float32", "1", "lowest index within the hour over the start's"),
+    _variable("index_high", "path hour asset", "float32", "1", "highest index within the hour over the start's"),
+    _variable("basis_low", _MARKET, "float32", "1", "perpetual's lowest premium over the index within the hour"),
+    _variable("basis_high", _MARKET, "float32", "1", "perpetual's highest premium over the index within the hour"),
+    _variable("open_interest", _MARKET, "float32", "USD", "one-sided, at the end of the hour, at the mark"),
+    _variable("accounts_liquidated", _VENUE, "float32", "accounts", "accounts liquidated"),
+    _variable("first_round_volume", _MARKET, "float32", "USD", "triggered in the first round of each step"),
+    _variable("log_weight", "path", "float64", "1", "log likelihood ratio; 0 without importance sampling"),
+    _variable("ledger_residual", "path", "float32", "1", "largest relative residual of the ledger over all steps"),
+    _variable("status", "path", "int32", "1", "0: sound; other codes: the path failed"),
+)
+
+VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _TABLE}
+"""Every variable of a run, by name. In a market that a venue does not list, volumes and premiums are 0."""
+
+COORDINATES: Mapping[str, Variable] = {
+    "path": Variable("path", ("path",), "int64", "1", "number of the path; with the seed it fixes the random draws"),
+    "hour": Variable("hour", ("hour",), "int64", "h", "hours since the start, at the beginning of the hour"),
+    "venue": Variable("venue", ("venue",), "str", "", "exchange"),
+    "asset": Variable("asset", ("asset",), "str", "", "underlying"),
+    "side": Variable("side", ("side",), "str", "", "side of the position that was closed"),
+    "layer": Variable("layer", ("layer",), "str", "", "what absorbed the forced order"),
+    "pool": Variable("pool", ("pool",), "str", "", "insurance fund, as VENUE/NAME"),
+}
+"""Every dimension, with what its labels are."""
+
+
+def coords(run: Run) -> dict[str, np.ndarray]:
+    """Labels along every dimension of what `run` puts out."""
+    pools = [f"{venue}/{pool.name}" for venue, spec in run.venues.items() for pool in spec.pools]
+    return labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools)
+
+
+def labels(
+    paths: int, hours: int, venues: Sequence[str], assets: Sequence[str], pools: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Labels along every dimension, from sizes and names."""
+    return {
+        "path": np.arange(paths),
+        "hour": np.arange(hours),
+        "venue": np.array(venues, dtype=str),
+        "asset": np.array(assets, dtype=str),
+        "side": np.array(SIDES),
+        "layer": np.array(LAYERS),
+        "pool": np.array(pools, dtype=str),
+    }
+
+
+def dataset(
+    arrays: Mapping[str, np.ndarray], coords: Mapping[str, np.ndarray], attrs: Mapping[str, object] | None = None
+) -> xr.Dataset:
+    """A dataset of the declared variables in `arrays`.
+
+    Args:
+        arrays: Array of each variable by name; its axes are those of `VARIABLES`.
+        coords: Labels along every dimension, as from `coords`.
+        attrs: Attributes of the dataset.
+
+    Raises:
+        ValueError: A variable is not declared, or its shape is not what its dims and the labels say.
+    """
+    checked = {name: conform(name, array, coords) for name, array in arrays.items()}
+    variables = {name: (VARIABLES[name].dims, array, VARIABLES[name].attrs) for name, array in checked.items()}
+    axes = {name: ((name,), array, COORDINATES[name].attrs) for name, array in coords.items()}
+    return xr.Dataset(variables, axes, dict(attrs or {}))
+
+
+def conform(name: str, array: np.ndarray, coords: Mapping[str, np.ndarray]) -> np.ndarray:
+    """`array` in the declared dtype; `ValueError` unless its shape is what the declaration and the labels say."""
+    if name not in VARIABLES:
+        raise ValueError(f"{name!r} is not a declared variable; declare it in stress.results.")
+    variable = VARIABLES[name]
+    expected = tuple(len(coords[dim]) for dim in variable.dims)
+    array = np.asarray(array)
+    if array.shape != expected:
+        raise ValueError(f"{name} has shape {array.shape}, expected {expected} for dims {variable.dims}.")
+    return array.astype(variable.dtype, copy=False)
+
+
+def open_run(path: str | Path) -> xr.Dataset:
+    """Open the store of a finished run; values are read when they are used.
+
+    Raises:
+        InputError: There is no run at `path`, or it is not finished.
+    """
+    path = Path(path)
+    if not (path / "zarr.json").is_file():
+        raise InputError(
+            f"{path}: holds no run, a folder with zarr.json was expected. Give the store of a finished run."
+        )
+    opened = xr.open_zarr(path, consolidated=False, chunks=None)
+    if COMPLETE not in opened.attrs:
+        raise InputError(
+            f"{path}: is a zarr store but not a run, its attribute '{COMPLETE}' is missing. "
+            "Give the store of a finished run."
+        )
+    if not opened.attrs[COMPLETE]:
+        raise InputError(f"{path}: the run is not finished. Go on with it: run the same config with --resume.")
+    return opened
+
+
+def sound(ds: xr.Dataset) -> xr.Dataset:
+    """The paths that did not fail; `RunError` if none is left."""
+    kept = np.flatnonzero(ds["status"].values == 0)
+    if kept.size == 0:
+        raise RunError(f"all {ds.sizes['path']} paths failed, nothing can be read off. Look at `status`.")
+    return ds if kept.size == ds.sizes["path"] else ds.isel(path=kept)
+
+
+def weights(ds: xr.Dataset) -> np.ndarray:
+    """Likelihood ratio of each path, normalised to sum to one: [path]."""
+    log_weight = ds["log_weight"].values
+    raw = np.exp(log_weight - log_weight.max())
+    return raw / raw.sum()
+
+
+def effective_paths(weight: np.ndarray) -> float:
+    """How many equally weighted paths the weights are worth."""
+    return float(weight.sum() ** 2 / (weight**2).sum())
+
+
+def by_path(ds: xr.Dataset, name: str, *keep: str) -> np.ndarray:
+    """Sum of a variable over all dims but `path` and `keep`, in float64: [path, *keep].
+
+    Reads a block of paths at a time, so that memory does not grow with the dims summed over.
+    """
+    array = ds[name].transpose("path", *keep, ...)
+    axes = tuple(range(1 + len(keep), array.ndim))
+    starts = range(0, ds.sizes["path"], _BLOCK)
+    blocks = [array.isel(path=slice(i, i + _BLOCK)).values.sum(axis=axes, dtype=np.float64) for i in starts]
+    return np.concatenate(blocks)

@@ -1,0 +1,407 @@
+"""What is read off a run: quantiles, shortfalls, exceedance and chances, each with an interval.
+
+Paths are independent and the hours of one path are not: intervals come from resampling whole paths, by a fixed seed, so
+that the same run gives the same figures. Likelihood ratios of importance sampling (`log_weight`) weigh each path
+throughout. Paths that failed (`status` other than 0) are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import xarray as xr
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.special import betaincinv
+
+from stress.results import by_path, effective_paths, sound, weights
+
+LEVELS = (0.5, 0.95, 0.99, 0.999)
+"""Quantiles that are reported [1]."""
+HOUR_THRESHOLD_USD = 601e6
+"""Liquidations of the headline hour at Binance, Bybit and OKX in 2025, weakly sourced [USD]."""
+DAY_THRESHOLD_USD = 1.57e9
+"""Liquidations of the 24 hours around it [USD]."""
+TAILS = (0.025, 0.975)
+"""Ends of the intervals [1]."""
+REPLICATES = 200
+"""Draws of a bootstrap."""
+_SEED = 601
+_CELLS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One quantity over paths, or over the hours of all paths."""
+
+    mean: float
+    quantiles: Mapping[float, Estimate]
+    """By level, as in `LEVELS`."""
+    largest: float
+    positive: Estimate
+    """Chance that a path has more than zero of it."""
+
+
+@dataclass(frozen=True)
+class PoolRisk:
+    """An insurance fund over the whole run [USD]."""
+
+    drawdown: Distribution
+    exhausted: Estimate
+    """Chance that equity falls to zero or below."""
+    socialised: Distribution
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The figures of a run that a risk committee asks for first."""
+
+    paths: int
+    failed: int
+    """Paths that failed; they are in nothing else here, `paths` included."""
+    effective_paths: float
+    """(sum of weights)^2 / sum of squared weights; as many as paths without importance sampling."""
+    hours: int
+    hourly: Distribution
+    """Liquidation volume of an hour, over all hours of all paths [USD]."""
+    shortfall: Estimate
+    """Mean of the largest 1 % of hours [USD]."""
+    worst_path: int
+    worst_hour: int
+    hour_threshold: float
+    some_hour_above: Estimate
+    """Chance that some hour of the run is above `hour_threshold`."""
+    day_threshold: float
+    day_hours: int
+    """24, or the length of a shorter run [h]."""
+    day_above: Estimate
+    """Chance that some `day_hours` consecutive hours sum to more than `day_threshold`."""
+    long_share: float
+    asset_shares: Mapping[str, float]
+    adl: Mapping[str, Distribution]
+    """Volume over the whole run, by venue [USD]."""
+    pools: Mapping[str, PoolRisk]
+
+
+def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | None = None) -> np.ndarray:
+    """Smallest value whose weighted distribution function reaches each level: [level].
+
+    Args:
+        values: [path] or [path hour]; the hours of a path share its weight.
+        levels: Between 0 and 1.
+        weight: [path]; equal weights if left out.
+    """
+    sample = _sort(values, weight)
+    return sample.values[[sample.rank(level) for level in levels]]
+
+
+def expected_shortfall(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> float:
+    """Mean of the largest 1 - `level` of the distribution, the value at its edge counted in part; as `quantile`."""
+    sample = _sort(values, weight)
+    mass, edge = sample.weight[sample.owner], sample.rank(level)
+    tail = mass[edge + 1 :] @ sample.values[edge + 1 :]
+    spare = sample.cumulative[edge] - level * sample.cumulative[-1]
+    return float((tail + spare * sample.values[edge]) / ((1 - level) * sample.cumulative[-1]))
+
+
+def quantile_intervals(
+    values: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
+) -> dict[float, Estimate]:
+    """`quantile` at each level, with bootstrap intervals over paths."""
+    sample = _sort(values, weight)
+    draws, _ = _bootstrap(sample, levels)
+    return {level: _interval(sample.values[sample.rank(level)], draws[:, i]) for i, level in enumerate(levels)}
+
+
+def shortfall_interval(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
+    """`expected_shortfall` with a bootstrap interval over paths."""
+    _, draws = _bootstrap(_sort(values, weight), [level])
+    return _interval(expected_shortfall(values, level, weight), draws[:, 0])
+
+
+def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Chance of a value above each threshold, and its bootstrap interval over paths: [3 threshold] (value, low, high).
+
+    Args:
+        values: [path] or [path hour].
+        thresholds: Ascending, in the unit of `values`.
+        weight: [path]; equal weights if left out.
+    """
+    values = np.asarray(values).reshape(len(values), -1)
+    paths, hours = values.shape
+    shares = np.full(paths, 1 / paths) if weight is None else np.asarray(weight) / np.sum(weight)
+    passed = np.searchsorted(thresholds, values) + (len(thresholds) + 1) * np.arange(paths)[:, None]
+    counts = np.bincount(passed.ravel(), minlength=paths * (len(thresholds) + 1)).reshape(paths, -1)
+    above = counts[:, ::-1].cumsum(axis=1)[:, -2::-1] * (shares / hours)[:, None]
+    sums = _resampled_sums(np.column_stack([shares, above]))
+    low, high = np.nanquantile(sums[:, 1:] / sums[:, :1], TAILS, axis=0)
+    return np.stack([above.sum(axis=0), low, high])
+
+
+def probability(hit: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
+    """Weighted share of paths that `hit`, with the Clopper-Pearson interval of as many draws as the weights are worth.
+
+    Exact for equal weights; otherwise an approximation that takes (sum w)^2 / sum w^2 for the number of draws.
+
+    Args:
+        hit: Whether it happens on the path: [path].
+        weight: [path]; equal weights if left out.
+    """
+    weight = np.ones(len(hit)) if weight is None else np.asarray(weight)
+    trials = effective_paths(weight)
+    share = float(weight[hit].sum() / weight.sum())
+    hits = share * trials
+    low = betaincinv(hits, trials - hits + 1, TAILS[0]) if hit.any() else 0.0
+    high = betaincinv(hits + 1, trials - hits, TAILS[1]) if not hit.all() else 1.0
+    return Estimate(share, float(low), float(high))
+
+
+def distribution(values: np.ndarray, weight: np.ndarray) -> Distribution:
+    """Mean, quantiles with intervals and largest value of [path] or [path hour]."""
+    values = np.asarray(values, dtype=np.float64)
+    rows = values.reshape(len(values), -1)
+    mean = float(weight @ rows.mean(axis=1) / weight.sum())
+    some = probability((rows > 0).any(axis=1), weight)
+    return Distribution(mean, quantile_intervals(values, LEVELS, weight), float(rows.max()), some)
+
+
+def summary(
+    ds: xr.Dataset, hour_threshold: float = HOUR_THRESHOLD_USD, day_threshold: float = DAY_THRESHOLD_USD
+) -> Summary:
+    """The figures of a run; thresholds in USD."""
+    kept = sound(ds)
+    weight = weights(kept)
+    volume, adl = by_path(kept, "liquidation_volume", "hour"), by_path(kept, "adl_volume", "venue")
+    split = np.tensordot(weight, by_path(kept, "liquidation_volume", "asset", "side"), 1)
+    split /= split.sum() or np.nan
+    worst_path, worst_hour = np.unravel_index(volume.argmax(), volume.shape)
+    day = min(24, volume.shape[1])
+    days = sliding_window_view(volume, day, axis=1).sum(axis=-1)
+    assets = [str(asset) for asset in kept["asset"].values]
+    return Summary(
+        paths=len(weight),
+        failed=ds.sizes["path"] - len(weight),
+        effective_paths=effective_paths(weight),
+        hours=volume.shape[1],
+        hourly=distribution(volume, weight),
+        shortfall=shortfall_interval(volume, 0.99, weight),
+        worst_path=int(kept["path"].values[worst_path]),
+        worst_hour=int(kept["hour"].values[worst_hour]),
+        hour_threshold=hour_threshold,
+        some_hour_above=probability(volume.max(axis=1) > hour_threshold, weight),
+        day_threshold=day_threshold,
+        day_hours=day,
+        day_above=probability((days > day_threshold).any(axis=1), weight),
+        long_share=float(split[:, list(kept["side"].values).index("long")].sum()),
+        asset_shares=dict(zip(assets, split.sum(axis=1).tolist(), strict=True)),
+        adl={str(name): distribution(adl[:, v], weight) for v, name in enumerate(kept["venue"].values)},
+        pools=_pools(kept, weight),
+    )
+
+
+def _pools(ds: xr.Dataset, weight: np.ndarray) -> dict[str, PoolRisk]:
+    drawdown, socialised = ds["fund_drawdown"].values, by_path(ds, "socialised_loss", "pool")
+    exhausted = np.isfinite(ds["fund_exhausted_hour"].values)
+    return {
+        str(name): PoolRisk(
+            distribution(drawdown[:, f], weight),
+            probability(exhausted[:, f], weight),
+            distribution(socialised[:, f], weight),
+        )
+        for f, name in enumerate(ds["pool"].values)
+    }
+
+
+def usd(amount: float) -> str:
+    """An amount as people write it, three digits: `601 M USD`, `1.57 bn USD`."""
+    for unit, name in ((1e9, "bn "), (1e6, "M "), (1e3, "k ")):
+        if abs(amount) >= 0.9995 * unit:
+            scaled = amount / unit
+            digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
+            return f"{scaled:,.{digits}f} {name}USD"
+    return f"{amount:.0f} USD"
+
+
+def percent(share: float) -> str:
+    """A share in per cent, two digits where it is small."""
+    scaled = 100 * share
+    if 99.9 < scaled < 100:
+        return f"{100 - float(f'{100 - scaled:.2g}'):.6g} %"
+    return f"{scaled:.0f} %" if scaled in (0, 100) else f"{scaled:.1f} %" if scaled >= 1 else f"{scaled:.2g} %"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the summary table, ready to print."""
+
+    group: str
+    quantity: str
+    value: str
+    interval: str = ""
+
+
+def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
+    """The summary of a run as lines of text."""
+    s = ds if isinstance(ds, Summary) else summary(ds)
+    rows = [Row("run", "paths", f"{s.paths:,}" + (f" ({s.failed:,} failed and left out)" if s.failed else ""))]
+    if s.effective_paths < 0.999 * s.paths:
+        rows.append(Row("run", "paths they are worth, by their weights", f"{s.effective_paths:,.0f}"))
+    hourly = [_money("hourly volume", f"{_level(q)} of hours", e) for q, e in s.hourly.quantiles.items()]
+    rows += [*hourly, _money("hourly volume", "mean of the largest 1 % of hours", s.shortfall)]
+    where = f"largest hour (path {s.worst_path}, hour {s.worst_hour})"
+    rows += [
+        Row("hourly volume", where, usd(s.hourly.largest)),
+        _chance("chance per run", f"an hour above {usd(s.hour_threshold)}", s.some_hour_above),
+        _chance("chance per run", f"{s.day_hours} h above {usd(s.day_threshold)}", s.day_above),
+        Row("composition", "longs", percent(s.long_share)),
+        *(Row("composition", asset, percent(share)) for asset, share in s.asset_shares.items()),
+    ]
+    for name, pool in s.pools.items():
+        group = f"fund {name}"
+        rows += [_money(group, f"drawdown, {_level(q)} of runs", e) for q, e in pool.drawdown.quantiles.items()]
+        rows += [
+            Row(group, "drawdown, largest", usd(pool.drawdown.largest)),
+            _chance(group, "chance of exhaustion", pool.exhausted),
+            Row(group, "socialised loss, mean", usd(pool.socialised.mean)),
+            _money(group, "socialised loss, 99 % of runs", pool.socialised.quantiles[0.99]),
+            _chance(group, "chance of a socialised loss", pool.socialised.positive),
+        ]
+    for name, adl in s.adl.items():
+        rows += [
+            Row(f"ADL at {name}", "volume, mean", usd(adl.mean)),
+            _money(f"ADL at {name}", "volume, 99 % of runs", adl.quantiles[0.99]),
+            _chance(f"ADL at {name}", "chance of any", adl.positive),
+        ]
+    return rows
+
+
+def _level(level: float) -> str:
+    return "median" if level == 0.5 else f"{100 * level:g} %"
+
+
+def _money(group: str, quantity: str, e: Estimate) -> Row:
+    return Row(group, quantity, usd(e.value), f"{usd(e.low)} to {usd(e.high)}")
+
+
+def _chance(group: str, quantity: str, e: Estimate) -> Row:
+    return Row(group, quantity, percent(e.value), f"{percent(e.low)} to {percent(e.high)}")
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Values in ascending order, with the path each belongs to."""
+
+    values: np.ndarray
+    owner: np.ndarray
+    weight: np.ndarray
+    """By path; the weight of one of its values."""
+    cumulative: np.ndarray
+
+    def rank(self, level: float) -> int:
+        """Position of the quantile; a share reached but for rounding counts as reached."""
+        total = self.cumulative[-1]
+        return min(int(np.searchsorted(self.cumulative, (level - 1e-12) * total)), len(self.values) - 1)
+
+
+def _sort(values: np.ndarray, weight: np.ndarray | None) -> _Sorted:
+    values = np.asarray(values, dtype=np.float64)
+    rows = values.reshape(len(values), -1)
+    shares = np.ones(len(rows)) if weight is None else np.asarray(weight) * (len(rows) / np.sum(weight))
+    order = np.argsort(rows, axis=None)
+    owner = order // rows.shape[1]
+    return _Sorted(rows.ravel()[order], owner, shares, np.cumsum(shares[owner]))
+
+
+@lru_cache(maxsize=2)
+def _resamples(paths: int) -> np.ndarray:
+    """How often each replicate draws each path: uint8 [replicate path]."""
+    rng = np.random.default_rng(_SEED)
+    drawn = np.empty((REPLICATES, paths), np.uint8)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(0, paths, paths), minlength=paths)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _resampled_sums(columns: np.ndarray) -> np.ndarray:
+    """Sums of columns over the paths of each replicate: [path column] -> [replicate column].
+
+    The first column holds weights: a replicate that drew no weight at all is NaN, and left out of intervals.
+    """
+    drawn, step = _resamples(len(columns)), max(1, _CELLS // len(columns))
+    sums = np.concatenate([drawn[i : i + step].astype(np.float64) @ columns for i in range(0, REPLICATES, step)])
+    sums[sums[:, 0] == 0] = np.nan
+    return sums
+
+
+def _bootstrap(sample: _Sorted, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Quantile and expected shortfall of each replicate: two arrays [replicate level].
+
+    A replicate moves a quantile by a few standard errors: only values within eight are gone through one by one, those
+    below and above enter as sums by path. A replicate that leaves this window is done over all values.
+    """
+    quantiles, shortfalls = np.empty((2, REPLICATES, len(levels)))
+    for i, level in enumerate(levels):
+        window = _window(sample, level)
+        quantiles[:, i], shortfalls[:, i], left = _replicate(sample, level, window, np.arange(REPLICATES))
+        if left.size:
+            everything = slice(0, len(sample.values))
+            quantiles[left, i], shortfalls[left, i], _ = _replicate(sample, level, everything, left)
+    return quantiles, shortfalls
+
+
+def _window(sample: _Sorted, level: float) -> slice:
+    """Ranks within eight standard errors, clustered by path, of a quantile."""
+    paths, total = len(sample.weight), sample.cumulative[-1]
+    hours = len(sample.values) // paths
+    below = np.bincount(sample.owner[: sample.rank(level) + 1], minlength=paths) - hours * level
+    error = np.sqrt(np.sum((sample.weight * below) ** 2)) / total
+    reach = 8 * error + 4 / paths
+    start, stop = np.searchsorted(sample.cumulative, [(level - reach) * total, (level + reach) * total])
+    return slice(int(start), min(int(stop) + 1, len(sample.values)))
+
+
+def _replicate(
+    sample: _Sorted, level: float, window: slice, which: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quantile and shortfall of the replicates `which`, and those of them whose quantile lies outside the window."""
+    paths, drawn = len(sample.weight), _resamples(len(sample.weight))
+    hours = len(sample.values) // paths
+    below = sample.weight * np.bincount(sample.owner[: window.start], minlength=paths)
+    rest, owners = sample.values[window.stop :], sample.owner[window.stop :]
+    above = sample.weight * np.bincount(owners, weights=rest, minlength=paths)
+    total, base, tail = _resampled_sums(np.stack([sample.weight * hours, below, above], axis=1))[which].T
+    owner, values = sample.owner[window], sample.values[window]
+    mass, goal = sample.weight[owner], level * total
+    found, shortfall = np.empty((2, len(which)))
+    reached = goal - 1e-12 * total
+    outside = (base >= reached) & (window.start > 0)
+    step = max(1, _CELLS // max(len(values), 1))
+    for i in range(0, len(which), step):
+        part = slice(i, i + step)
+        picked = drawn[which[part]][:, owner] * mass
+        cumulative = base[part, None] + np.cumsum(picked, axis=1)
+        rank = (cumulative < reached[part, None]).sum(axis=1)
+        outside[part] |= (rank == len(values)) & (window.stop < len(sample.values))
+        rank = np.minimum(rank, len(values) - 1)
+        found[part] = np.where(np.isnan(goal[part]), np.nan, values[rank])
+        spare = cumulative[np.arange(len(rank)), rank] - goal[part]
+        inner = np.where(np.arange(len(values)) > rank[:, None], picked, 0.0) @ values
+        shortfall[part] = (tail[part] + inner + spare * values[rank]) / ((1 - level) * total[part])
+    return found, shortfall, which[outside]
+
+
+def _interval(point: float, draws: np.ndarray) -> Estimate:
+    low, high = np.nanquantile(draws, TAILS)
+    return Estimate(float(point), float(low), float(high))

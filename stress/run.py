@@ -1,0 +1,186 @@
+"""Carry out a run: chunks of paths over devices into a store, from the start or from where it stopped."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stress.config import Run, config_json, digest
+from stress.devices import Devices, Kind, choose
+from stress.results import VARIABLES, coords, open_run
+from stress.spec import RunError
+from stress.store import Store, read_attributes
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Progress = Callable[[int, int], None]
+"""Called with paths done and paths in all."""
+
+
+def default_store(run: Run, folder: Path = Path("runs")) -> Path:
+    """Where a run is kept if nobody says otherwise: runs/NAME-HASH.zarr."""
+    return folder / f"{run.name}-{digest(run)[:10]}.zarr"
+
+
+def run(
+    config: Run,
+    out: str | Path | None = None,
+    *,
+    device: Kind = "auto",
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> xr.Dataset:
+    """Simulate all paths and keep them in a store.
+
+    A finished run of the same config, seed and input files is opened again instead.
+
+    Args:
+        config: What to run.
+        out: Store to write; `default_store` if absent.
+        device: `cpu`, `gpu`, or `auto`: a GPU where there is one.
+        resume: Go on with an unfinished store; finished chunks are kept, damaged ones made anew.
+        progress: Told of every chunk that is done.
+
+    Raises:
+        InputError: The config or a file it names is wrong, or `out` holds something else.
+        RunError: The run failed; what is finished is safe.
+    """
+    path = default_store(config) if out is None else Path(out)
+    key = digest(config)
+    if is_finished(path, key) and not resume:
+        return open_run(path)
+    devices = choose(device).dividing(config.chunk)
+    began = time.perf_counter()
+    simulation = Simulation.of(config, devices)
+    attrs = _provenance(config, key, devices)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = coords(config)
+    exists = path.exists()
+    store = Store.resume(path, attrs) if resume and exists else Store.create(path, list(VARIABLES.values()), labels, attrs, config.chunk)
+    wanted = sorted(set(range(store.chunks)) - store.finished())
+    done = config.paths - sum(stop - start for start, stop in map(store.bounds, wanted))
+    if progress:
+        progress(done, config.paths)
+    simulated = time.perf_counter()
+    for i, arrays in simulation.chunks(wanted):
+        store.write(i, arrays)
+        done += store.bounds(i)[1] - store.bounds(i)[0]
+        if progress:
+            progress(done, config.paths)
+    ended = time.perf_counter()
+    ran = sum(stop - start for start, stop in map(store.bounds, wanted))
+    store.finish(
+        {
+            "end_time": _now(),
+            "wall_seconds": round(ended - began, 3),
+            "paths_per_second": round(ran / max(ended - simulated, 1e-9), 1),
+        }
+    )
+    return open_run(path)
+
+
+def is_finished(path: Path, key: str) -> bool:
+    """Whether `path` holds the finished run with this hash."""
+    stored = read_attributes(path)
+    return stored is not None and bool(stored.get("complete")) and stored.get("config_sha256") == key
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A compiled run: gives the arrays of any chunk of paths."""
+
+    config: Run
+    compute: Callable[[int], Any]
+    """Starts a chunk and returns its arrays while they are still being made."""
+
+    @classmethod
+    def of(cls, config: Run, devices: Devices) -> Simulation:
+        """Build world, ladders and shock, and put them on the devices."""
+        import jax
+        import jax.numpy as jnp
+        from jax.sharding import AxisType, NamedSharding, PartitionSpec
+        from stress_kernels.simulate import path_keys, simulate
+
+        from stress.build import build
+
+        if config.dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
+        mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
+        everywhere = NamedSharding(mesh, PartitionSpec())
+        built = build(config)
+        fixed = jax.device_put((built.world, built.ladders, built.shock), everywhere)
+        local = config.chunk // len(devices.all)
+
+        def block(seed: Any, first: Any, world: Any, ladders: Any, shock: Any) -> Any:
+            start = first + jax.lax.axis_index("paths") * local
+            outputs = simulate(shock.paths(path_keys(seed, start, local)), ladders, world)
+            return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
+
+        compiled = jax.jit(
+            jax.shard_map(
+                block, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
+            )
+        )
+        seed = np.uint32(config.seed)
+
+        def compute(i: int) -> Any:
+            return compiled(seed, np.int32(i * config.chunk), *fixed)
+
+        return cls(config, compute)
+
+    def chunks(self, wanted: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Arrays of each chunk, paths first; the next chunk is computed while one is being written."""
+        import jax
+
+        ahead = None
+        for k, i in enumerate(wanted):
+            running = ahead if ahead is not None else self.compute(i)
+            jax.block_until_ready(running)
+            ahead = self.compute(wanted[k + 1]) if k + 1 < len(wanted) else None
+            yield i, jax.device_get(running)
+
+
+def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
+    """What is needed to trace a number and to run it again."""
+    import jax
+
+    inflow = "no inflow of fresh positions: outputs speak of the positions open at the start"
+    return {
+        "config": config_json(config),
+        "config_sha256": key,
+        "name": config.name,
+        "seed": config.seed,
+        "liqstress_version": version("liqstress"),
+        "git_commit": _commit(),
+        "jax_version": jax.__version__,
+        "backend": devices.kind,
+        "device": devices.name,
+        "dtype": config.dtype,
+        "population": inflow,
+        "start_time": _now(),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str:
+    """Commit of the source tree that runs, if it is a git checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=5, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return found.stdout.strip()

@@ -1,0 +1,267 @@
+"""The venue files, and what the schema refuses."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stress.spec import InputError, read_toml, validate
+from stress.triggers import deductions, maintenance
+from stress.venues import Market, Venue
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted((ROOT / "configs" / "venues").glob("*.toml"))
+DATA = ROOT.parent / "shared" / "data"
+NOW = ("binance", "bybit", "okx")
+SPRING_2021 = tuple(f"{name}-2021-03" for name in NOW)
+SHARES = {"binance": 0.5, "bybit": 0.3, "okx": 0.2}
+
+
+def table(name: str) -> dict[str, Any]:
+    return copy.deepcopy(read_toml(ROOT / "configs" / "venues" / f"{name}.toml"))
+
+
+def load(name: str) -> Venue:
+    return validate(Venue, table(name), f"{name}.toml")
+
+
+def ladder(market: Market) -> tuple[np.ndarray, np.ndarray]:
+    """Floors [USD] and rates [1] of a market."""
+    return np.array([tier.floor_usd for tier in market.tiers]), np.array([tier.rate for tier in market.tiers])
+
+
+def refusal(data: dict[str, Any]) -> str:
+    with pytest.raises(InputError) as caught:
+        validate(Venue, data, "venue.toml")
+    return str(caught.value)
+
+
+def binance_snapshot(date: str, *suffixes: str) -> dict[str, list[dict[str, Any]]]:
+    """Bracket tables by contract, with the exchange's own deductions under info.cum."""
+    path = DATA / "tiers_binance" / f"binance_leverage_tiers_{date}.json.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} of the market data beside the repository is absent")
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        brackets = json.load(file)
+    return {name: tiers for name, tiers in brackets.items() if not suffixes or name.endswith(suffixes)}
+
+
+def columns(tiers: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Floors, rates and published deductions of one contract."""
+    rows = [(t["minNotional"], t["maintenanceMarginRate"], float(t["info"]["cum"])) for t in tiers]
+    floor, rate, cum = np.array(rows, dtype=float).T
+    return floor, rate, cum
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_is_a_venue(path: Path) -> None:
+    venue = validate(Venue, read_toml(path), path.name)
+    assert path.stem.split("-")[0] == venue.name
+    assert [pool.name for pool in venue.pools] == ["main"]
+    assert all(venue.pool_of(asset) == 0 for asset in venue.markets)
+
+
+def test_all_files_are_there() -> None:
+    assert {path.stem for path in FILES} == {*NOW, *SPRING_2021}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_number_has_a_source(path: Path) -> None:
+    venue = validate(Venue, read_toml(path), path.name)
+    sources = [venue.source, venue.funding.source, *(pool.source for pool in venue.pools)]
+    sources += [text for market in venue.markets.values() for text in (market.source, market.tiers_source)]
+    assert all(len(text.split()) >= 4 for text in sources)
+    assert all("assumed" in market.source for market in venue.markets.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "totals"),
+    [
+        (NOW, {"BTC": 40e9, "ETH": 30e9, "SOL": 8e9, "XRP": 4e9, "DOGE": 2.5e9}),
+        (SPRING_2021, {"BTC": 45e9, "ETH": 28e9, "XRP": 10e9}),
+    ],
+    ids=["now", "2021"],
+)
+def test_volume_is_split_over_the_venues(names: tuple[str, ...], totals: dict[str, float]) -> None:
+    for venue in map(load, names):
+        assert {asset: market.adv_usd for asset, market in venue.markets.items()} == pytest.approx(
+            {asset: SHARES[venue.name] * total for asset, total in totals.items()}
+        )
+
+
+def test_venues_differ_where_their_rules_do() -> None:
+    binance, bybit, okx = map(load, NOW)
+    assert [v.adl.drawdown_share for v in (binance, bybit, okx)] == [None, 0.3, 0.3]
+    assert [v.adl.straight_to_adl for v in (binance, bybit, okx)] == [False, False, True]
+    assert [v.adl.close_at for v in (binance, bybit, okx)] == ["bankruptcy", "bankruptcy", "mark"]
+    assert [v.fee_in_trigger for v in (binance, bybit, okx)] == [False, False, True]
+    assert [v.liquidation_fee_bps for v in (binance, bybit, okx)] == [125, 0, 5]
+    assert [v.surplus_to for v in (binance, bybit, okx)] == ["trader", "pool", "pool"]
+    assert [(v.staging.down, v.staging.whole_below) for v in (binance, bybit, okx)] == [(1, 1), (1, 1), (2, 2)]
+    assert [v.mark for v in (binance, bybit, okx)] == ["median", "median", "index_average"]
+    assert binance.funding.model_dump(exclude={"source"}) == okx.funding.model_dump(exclude={"source"})
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_2021_keeps_all_rules_but_brackets_and_volume(name: str) -> None:
+    now, then = load(name), load(f"{name}-2021-03")
+    kept = {"source", "pools", "markets"}
+    assert then.model_dump(exclude=kept) == now.model_dump(exclude=kept)
+    assert then.pools[0].equity_usd == now.pools[0].equity_usd
+    for asset, market in then.markets.items():
+        changed = {"tiers", "tiers_source", "adv_usd", "source"}
+        assert market.model_dump(exclude=changed) == now.markets[asset].model_dump(exclude=changed)
+        assert market.tiers == load("binance-2021-03").markets["BTC"].tiers
+
+
+def test_brackets_differ_from_binances_only_where_another_venues_are_known() -> None:
+    binance = load("binance")
+    own = {
+        (name, asset)
+        for name in ("bybit", "okx")
+        for asset, market in load(name).markets.items()
+        if market.tiers != binance.markets[asset].tiers
+    }
+    assert own == {("bybit", "BTC"), ("okx", "SOL"), ("okx", "XRP"), ("okx", "DOGE")}
+
+
+def test_binance_brackets_and_deductions_are_the_published_ones() -> None:
+    published = binance_snapshot("2024-10-24", "/USDT:USDT")
+    for asset, market in load("binance").markets.items():
+        floor, rate, cum = columns(published[f"{asset}/USDT:USDT"])
+        own_floor, own_rate = ladder(market)
+        np.testing.assert_array_equal(own_floor, floor)
+        np.testing.assert_array_equal(own_rate, rate)
+        np.testing.assert_allclose(deductions(own_floor, own_rate), cum, rtol=1e-12, atol=1e-6)
+        assert [tier.max_leverage for tier in market.tiers] == [
+            tier["maxLeverage"] for tier in published[f"{asset}/USDT:USDT"]
+        ]
+
+
+def test_deductions_of_every_binance_contract() -> None:
+    contracts = binance_snapshot("2024-10-24")
+    assert len(contracts) > 300
+    for tiers in contracts.values():
+        floor, rate, cum = columns(tiers)
+        np.testing.assert_allclose(deductions(floor, rate), cum, rtol=1e-9, atol=0.01)
+
+
+def test_spring_2021_btc_brackets_still_stood_in_september_2022() -> None:
+    floor, rate, cum = columns(binance_snapshot("2022-09-24")["BTC/USDT"])
+    own_floor, own_rate = ladder(load("binance-2021-03").markets["BTC"])
+    np.testing.assert_array_equal(own_floor, floor)
+    np.testing.assert_array_equal(own_rate, rate)
+    np.testing.assert_allclose(deductions(own_floor, own_rate), cum, rtol=1e-12, atol=1e-6)
+
+
+def test_bybit_btc_deductions_are_the_published_ones() -> None:
+    """The deductions of Bybit's margin-parameters page for BTCUSDT, which the file does not hold."""
+    published = [0, 1_200, 3_020, 4_300, 5_820, 8_460, 15_460, 20_500, 46_000, 66_000, 80_000, 160_000, 300_000]
+    published += [452_000, 502_000, 777_000, 837_000, 967_000, 1_107_000, 1_482_000]
+    floor, rate = ladder(load("bybit").markets["BTC"])
+    np.testing.assert_allclose(deductions(floor, rate), published, rtol=1e-12, atol=1e-6)
+
+
+def test_deductions_of_a_bybit_table() -> None:
+    path = DATA / "tiers_bybit" / "bybit_tiers_2025-12-29.csv"
+    if not path.exists():
+        pytest.skip(f"{path.name} of the market data beside the repository is absent")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["symbol"] == "BTCPERP"]
+    floor, rate, published = (
+        np.array([float(row[key]) for row in rows])
+        for key in ("min_notional", "maintenance_margin_rate", "mm_deduction")
+    )
+    assert len(rows) == 30
+    np.testing.assert_allclose(deductions(floor, rate), published, rtol=1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_maintenance_agrees_with_the_bracket_look_up(path: Path) -> None:
+    """M(n) = sum over brackets of rate x the notional inside the bracket, integrated bracket by bracket."""
+    for market in validate(Venue, read_toml(path), path.name).markets.values():
+        floor, rate = ladder(market)
+        notional = np.concatenate([floor, floor + 1.0, np.geomspace(1e2, 3e9, 50)])
+        width = np.diff(np.append(floor, np.inf))
+        expected = (rate * np.clip(notional[:, None] - floor, 0.0, width)).sum(axis=1)
+        actual = maintenance(notional, np.broadcast_to(rate, (notional.size, rate.size)), deductions(floor, rate))
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-6)
+
+
+def test_tiers_out_of_order_are_refused() -> None:
+    data = table("binance")
+    tiers = data["markets"]["BTC"]["tiers"]
+    tiers[2], tiers[3] = tiers[3], tiers[2]
+    assert refusal(data) == (
+        "venue.toml: markets.BTC: tiers[3].floor_usd is 600000 USD, expected more than tiers[2].floor_usd = 3e+06 USD. "
+        "List tiers by ascending floor."
+    )
+
+
+@pytest.mark.parametrize(
+    ("tier", "line"),
+    [
+        ({"rate": 0.004}, "tiers[1].rate is 0.004, expected more than tiers[0].rate = 0.004"),
+        ({"floor_usd": 0}, "tiers[1].floor_usd is 0 USD, expected more than tiers[0].floor_usd = 0 USD"),
+    ],
+)
+def test_equal_tiers_are_refused(tier: dict[str, float], line: str) -> None:
+    data = table("binance")
+    data["markets"]["BTC"]["tiers"][1] |= tier
+    assert f"venue.toml: markets.BTC: {line}" in refusal(data)
+
+
+def test_a_first_floor_above_zero_is_refused() -> None:
+    data = table("okx")
+    del data["markets"]["SOL"]["tiers"][0]
+    assert "markets.SOL: tiers[0].floor_usd is 500000 USD, expected 0." in refusal(data)
+
+
+@pytest.mark.parametrize(
+    ("second", "line"),
+    [
+        ({"name": "alts"}, "market BTC has 2 pools, expected exactly one."),
+        ({"name": "alts", "markets": ["SOL"]}, "market SOL has 2 pools, expected exactly one."),
+        ({"name": "alts", "markets": ["ADA"]}, "pool 'alts' stands behind 'ADA', expected one of the venue's markets"),
+        ({"markets": []}, "pools are named ['main', 'main'], expected different names."),
+    ],
+)
+def test_a_market_needs_exactly_one_pool(second: dict[str, Any], line: str) -> None:
+    data = table("bybit")
+    data["pools"].append(data["pools"][0] | second)
+    assert f"venue.toml: {line}" in refusal(data)
+
+
+def test_a_market_without_a_pool_is_refused() -> None:
+    data = table("bybit")
+    data["pools"][0]["markets"] = ["BTC", "ETH", "SOL", "XRP"]
+    assert "market DOGE has 0 pools, expected exactly one." in refusal(data)
+
+
+def test_two_pools_share_the_markets() -> None:
+    data = table("okx")
+    main = data["pools"][0]
+    data["pools"] = [main | {"markets": ["BTC", "ETH"]}, main | {"name": "alts", "markets": ["SOL", "XRP", "DOGE"]}]
+    venue = validate(Venue, data, "venue.toml")
+    assert [venue.pool_of(asset) for asset in ("BTC", "ETH", "SOL", "XRP", "DOGE")] == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("where", "wrong", "meant"),
+    [((), "liquidation_fee_bp", "liquidation_fee_bps"), (("adl",), "drawdown_shares", "drawdown_share")],
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(where: tuple[str, ...], wrong: str, meant: str) -> None:
+    data = table("bybit")
+    inner = data
+    for key in where:
+        inner = inner[key]
+    inner[wrong] = inner.pop(meant)
+    named = ".".join([*where, wrong])
+    assert f"venue.toml: {named} is not a known key. Did you mean '{meant}'?" in refusal(data)
