@@ -27,14 +27,14 @@ _WORST = 0.01
 def overview(ds: xr.Dataset) -> Figure:
     """Four panels on one page, with what they say in one sentence as the title."""
     kept = sound(ds)
-    fig = Figure(figsize=(13, 9.2), layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.12, h_pad=0.12, rect=(0, 0.025, 1, 0.975))  # type: ignore[union-attr]
+    fig = Figure(figsize=(13, 9.2))
+    fig.subplots_adjust(left=0.065, right=0.98, bottom=0.095, top=0.845, wspace=0.2, hspace=0.42)
     FigureCanvasAgg(fig)
     axes = fig.subplots(2, 2)
     for draw, ax in zip((hourly_volume, exceedance, fund_equity, absorption), axes.flat, strict=True):
         draw(kept, ax)
-    fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.01, ha="left")
-    fig.text(0.01, 0.008, _caption(ds, kept), fontsize=9, color=_GREY)
+    fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.015, y=0.985, ha="left")
+    fig.text(0.015, 0.012, _caption(ds, kept), fontsize=9, color=_GREY)
     return fig
 
 
@@ -48,7 +48,8 @@ def takeaway(ds: xr.Dataset) -> str:
     emptied = risk.probability(empty.any(axis=1), weight)
     funds = f"a fund is exhausted in {risk.percent(emptied.value)} of runs" if empty.any() else "no fund is exhausted"
     return (
-        f"99 % of hours liquidate at most {risk.usd(usual)}. An hour above {risk.usd(risk.HOUR_THRESHOLD_USD)} comes in\n"
+        f"99 % of hours liquidate at most {risk.usd(usual)}. "
+        f"An hour above {risk.usd(risk.HOUR_THRESHOLD_USD)} comes in\n"
         f"{risk.percent(chance.value)} of {len(ds['hour'])}-hour runs "
         f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}), and {funds}."
     )
@@ -56,7 +57,7 @@ def takeaway(ds: xr.Dataset) -> str:
 
 def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fan chart: quantiles over paths of the volume liquidated in each hour."""
-    ds, ax = sound(ds), _axes(ax, "Liquidations of each hour")
+    ds, ax = sound(ds), _axes(ax, "Liquidations of each hour, quantiles over paths")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     lines = np.array([risk.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
@@ -66,7 +67,7 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     edges = np.arange(volume.shape[1] + 1)
     for bottom, top, alpha, label in ((low, high, 0.3, "5 to 95 %"), (quarter, upper, 0.65, "25 to 75 %")):
         ax.fill_between(edges, _hold(bottom), _hold(top), step="post", color=SKY, alpha=alpha, lw=0, label=label)
-    ax.step(edges, _hold(middle), where="post", color=BLUE, lw=2, label="median path")
+    ax.step(edges, _hold(middle), where="post", color=BLUE, lw=2, label="median")
     ax.step(edges, _hold(rare), where="post", color=VERMILION, lw=1.5, label="99 %")
     ax.set_yscale("log")
     _plain_log(ax, "y")
@@ -108,9 +109,10 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Fan chart of each insurance fund: median, 1 to 99 % and lowest path, at the end of each hour."""
+    """Fan chart of each insurance fund: median and 1 to 99 % at the end of each hour, lowest within it."""
     ds, ax = sound(ds), _axes(ax, "Equity of the insurance funds")
     weight, equity = weights(ds), ds["fund_equity"].values / 1e6
+    lowest = ds["fund_low"].values.min(axis=0) / 1e6
     hours = np.arange(1, equity.shape[1] + 1)
     marker = "o-" if len(hours) < 3 else "-"
     colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
@@ -119,14 +121,14 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         fan = np.array([risk.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity[:, :, f].T])
         ax.fill_between(hours, fan[:, 0], fan[:, 2], color=colour, alpha=0.25, lw=0)
         ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=str(name))
-        ax.plot(hours, equity[:, :, f].min(axis=0), color=colour, lw=1, ls=":")
+        ax.plot(hours, lowest[:, f], color=colour, lw=1, ls=":")
     ax.axhline(0, color=BLACK, lw=0.8)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     ax.set(xlim=(0, hours[-1] + 0.02 * len(hours)), xlabel="hours since the start [h]", ylabel="fund equity [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
     keys = [Line2D([], [], color=_GREY, lw=8, alpha=0.3), Line2D([], [], color=_GREY, lw=1, ls=":")]
     handles, names = ax.get_legend_handles_labels()
-    _legend(ax, [*handles, *keys], [*names, "1 to 99 %", "lowest"], ncols=5)
+    _legend(ax, [*handles, *keys], [*names, "1 to 99 %", "lowest"], ncols=5 if len(names) <= 3 else 4)
     return ax
 
 
@@ -181,12 +183,16 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
 
 
 def _axes(ax: Axes | None, title: str) -> Axes:
-    """The axes to draw on, made if there are none, in the house's looks."""
+    """The axes to draw on, made if there are none, in the house's looks.
+
+    Margins are fixed: automatic layouts differ in the last bit from one time to the next, and so would the files.
+    """
     if ax is None:
-        fig = Figure(figsize=(6.5, 4.4), layout="constrained")
+        fig = Figure(figsize=(6.5, 4.4))
+        fig.subplots_adjust(left=0.14, right=0.96, bottom=0.13, top=0.82)
         FigureCanvasAgg(fig)
         ax = fig.subplots()
-    ax.set_title(title, loc="left", fontsize=11.5, pad=24)
+    ax.set_title(title, loc="left")
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(True, color="#DDDDDD", lw=0.6)
     ax.set_axisbelow(True)
@@ -207,10 +213,12 @@ def _plain_log(ax: Axes, which: str, scale: float = 1) -> None:
 
 
 def _legend(ax: Axes, *entries: object, ncols: int) -> None:
-    """A legend in one line between the title and the picture, where it hides nothing."""
+    """A legend between the title and the picture, where it hides nothing; the title moves up to make room."""
     place: dict[str, object] = {"loc": "lower left", "bbox_to_anchor": (-0.015, 0.985), "ncols": ncols}
     looks = {"fontsize": 9, "frameon": False, "columnspacing": 1.2, "handlelength": 1.5}
-    ax.legend(*entries, **place, **looks)  # type: ignore[arg-type]
+    legend = ax.legend(*entries, **place, **looks)  # type: ignore[arg-type]
+    lines = -(-len(legend.get_texts()) // ncols)
+    ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=11.5, pad=9 + 15 * lines)
 
 
 def _caption(ds: xr.Dataset, kept: xr.Dataset) -> str:

@@ -195,8 +195,9 @@ def by_path(ds: xr.Dataset, name: str, *keep: str) -> np.ndarray:
 
     Reads a block of paths at a time, so that memory does not grow with the dims summed over.
     """
-    array = ds[name].transpose("path", *keep, ...)
-    axes = tuple(range(1 + len(keep), array.ndim))
+    array, kept = ds[name], ("path", *keep)
+    axes = tuple(axis for axis, dim in enumerate(array.dims) if dim not in kept)
+    left = [dim for dim in array.dims if dim in kept]
     starts = range(0, ds.sizes["path"], _BLOCK)
     blocks = [array.isel(path=slice(i, i + _BLOCK)).values.sum(axis=axes, dtype=np.float64) for i in starts]
-    return np.concatenate(blocks)
+    return np.concatenate(blocks, axis=left.index("path")).transpose([left.index(dim) for dim in kept])

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -188,7 +189,6 @@ def summary(
     worst_path, worst_hour = np.unravel_index(volume.argmax(), volume.shape)
     day = min(24, volume.shape[1])
     days = sliding_window_view(volume, day, axis=1).sum(axis=-1)
-    assets = [str(asset) for asset in kept["asset"].values]
     return Summary(
         paths=len(weight),
         failed=ds.sizes["path"] - len(weight),
@@ -204,7 +204,7 @@ def summary(
         day_hours=day,
         day_above=probability((days > day_threshold).any(axis=1), weight),
         long_share=float(split[:, list(kept["side"].values).index("long")].sum()),
-        asset_shares=dict(zip(assets, split.sum(axis=1).tolist(), strict=True)),
+        asset_shares={str(a): float(share) for a, share in zip(kept["asset"].values, split.sum(axis=1), strict=True)},
         adl={str(name): distribution(adl[:, v], weight) for v, name in enumerate(kept["venue"].values)},
         pools=_pools(kept, weight),
     )
@@ -238,11 +238,10 @@ def percent(share: float) -> str:
     scaled = 100 * share
     if 99.9 < scaled < 100:
         return f"{100 - float(f'{100 - scaled:.2g}'):.6g} %"
-    return f"{scaled:.0f} %" if scaled in (0, 100) else f"{scaled:.1f} %" if scaled >= 1 else f"{scaled:.2g} %"
+    return f"{scaled:.0f} %" if scaled in (0, 100) else f"{scaled:.1f} %" if scaled >= 0.995 else f"{scaled:.2g} %"
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A line of the summary table, ready to print."""
 
     group: str
@@ -254,14 +253,14 @@ class Row:
 def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
     """The summary of a run as lines of text."""
     s = ds if isinstance(ds, Summary) else summary(ds)
+    names = {q: "median" if q == 0.5 else f"{100 * q:g} %" for q in LEVELS}
     rows = [Row("run", "paths", f"{s.paths:,}" + (f" ({s.failed:,} failed and left out)" if s.failed else ""))]
     if s.effective_paths < 0.999 * s.paths:
         rows.append(Row("run", "paths they are worth, by their weights", f"{s.effective_paths:,.0f}"))
-    hourly = [_money("hourly volume", f"{_level(q)} of hours", e) for q, e in s.hourly.quantiles.items()]
+    hourly = [_money("hourly volume", f"{names[q]} of hours", e) for q, e in s.hourly.quantiles.items()]
     rows += [*hourly, _money("hourly volume", "mean of the largest 1 % of hours", s.shortfall)]
-    where = f"largest hour (path {s.worst_path}, hour {s.worst_hour})"
     rows += [
-        Row("hourly volume", where, usd(s.hourly.largest)),
+        Row("hourly volume", f"largest (path {s.worst_path}, hour {s.worst_hour})", usd(s.hourly.largest)),
         _chance("chance per run", f"an hour above {usd(s.hour_threshold)}", s.some_hour_above),
         _chance("chance per run", f"{s.day_hours} h above {usd(s.day_threshold)}", s.day_above),
         Row("composition", "longs", percent(s.long_share)),
@@ -269,7 +268,7 @@ def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
     ]
     for name, pool in s.pools.items():
         group = f"fund {name}"
-        rows += [_money(group, f"drawdown, {_level(q)} of runs", e) for q, e in pool.drawdown.quantiles.items()]
+        rows += [_money(group, f"drawdown, {names[q]} of runs", e) for q, e in pool.drawdown.quantiles.items()]
         rows += [
             Row(group, "drawdown, largest", usd(pool.drawdown.largest)),
             _chance(group, "chance of exhaustion", pool.exhausted),
@@ -284,10 +283,6 @@ def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
             _chance(f"ADL at {name}", "chance of any", adl.positive),
         ]
     return rows
-
-
-def _level(level: float) -> str:
-    return "median" if level == 0.5 else f"{100 * level:g} %"
 
 
 def _money(group: str, quantity: str, e: Estimate) -> Row:
@@ -353,11 +348,9 @@ def _bootstrap(sample: _Sorted, levels: Sequence[float]) -> tuple[np.ndarray, np
     """
     quantiles, shortfalls = np.empty((2, REPLICATES, len(levels)))
     for i, level in enumerate(levels):
-        window = _window(sample, level)
-        quantiles[:, i], shortfalls[:, i], left = _replicate(sample, level, window, np.arange(REPLICATES))
-        if left.size:
-            everything = slice(0, len(sample.values))
-            quantiles[left, i], shortfalls[left, i], _ = _replicate(sample, level, everything, left)
+        todo = np.arange(REPLICATES)
+        for window in (_window(sample, level), slice(0, len(sample.values))):
+            quantiles[todo, i], shortfalls[todo, i], todo = _replicate(sample, level, window, todo)
     return quantiles, shortfalls
 
 

@@ -206,6 +206,13 @@ def test_the_same_run_prints_the_same() -> None:
         assert row.value and "nan" not in row.value + row.interval
 
 
+def test_sums_by_path_keep_dims_in_the_order_asked_for() -> None:
+    ds = synthetic(paths=2500, hours=2)
+    got = by_path(ds, "liquidation_volume", "side", "asset")
+    expected = ds["liquidation_volume"].astype(float).sum(["hour", "venue"]).transpose("path", "side", "asset")
+    np.testing.assert_allclose(got, expected.values, rtol=1e-12)
+
+
 def test_sums_by_path_do_not_lose_small_flows() -> None:
     """Added in float32, a million small flows beside a large one would vanish."""
     values = np.ones((3, 1 << 18), np.float32)

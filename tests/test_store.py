@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 import zarr
 from test_results import ASSETS, POOLS, VENUES, synthetic
+from zarr.storage import LocalStore
 
 from stress.results import COMPLETE, VARIABLES, labels, open_run
 from stress.spec import InputError, RunError
@@ -220,7 +221,7 @@ def test_refused_write_says_what_is_safe(tmp_path, run, monkeypatch, code, said)
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(zarr.storage.LocalStore, "set", refuse)
+        patch.setattr(LocalStore, "set", refuse)
         with pytest.raises(RunError, match=rf"a\.zarr: {said}.*chunk 1 of 3\)\. 1 finished chunks are safe.*--resume"):
             store.write(1, piece(run, store, 1))
     again = Store.resume(store.path, ATTRS)

@@ -26,6 +26,7 @@ from stress_kernels.ladder import (
     total_row,
 )
 from stress_kernels.layers import share
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World
 
@@ -86,7 +87,7 @@ def alive(
     coins = quantity(rest)
     safe = jnp.where(coins > 0, coins, 1.0)
     sign, move = direction(mark_move), mark_move[:, :, None, None]
-    value = jnp.sum(rest[..., 1 : 2 * CLASSES : 2, :], axis=-2)
+    value = add_up(rest[..., 1 : 2 * CLASSES : 2, :], -2)
     entry = rest[..., ENTRY, :] / safe
     profit = jnp.maximum(sign * (move - entry) - taken, 0.0)
     return Alive(
@@ -119,13 +120,13 @@ def deleverage(
     asked = need[:, :, ::-1]
     in_profit = (left.profit > 0) & (left.quantity > 0)
     offered = jnp.where(in_profit, left.quantity, 0.0)
-    got = jnp.minimum(asked, jnp.sum(offered, axis=3))
+    got = jnp.minimum(asked, add_up(offered, 3))
     queue = world.rules.adl_queue[:, None, None, None, None]
     taking = in_profit & (got > 0)[:, :, :, None]
 
     place = _best_ranked(got, taking, left, ladders, reach, scale, shift, mark_move)
     weight = offered * left.profit
-    part = got[:, :, :, None] * weight / jnp.maximum(jnp.sum(weight, axis=3, keepdims=True), 1e-30)
+    part = got[:, :, :, None] * weight / jnp.maximum(add_up(weight, 3), 1e-30)[:, :, :, None]
     part = _within(part, offered, got)
     kept = jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
 
@@ -143,8 +144,8 @@ def deleverage(
         coins=got[:, :, ::-1],
         reach=jnp.where(taking & queue, place, reach),
         scale=jnp.where(taking & ~queue, scale * kept, scale),
-        accounts=jnp.sum(counted, axis=3),
-        top=jnp.sum(touched(TOP), axis=3),
+        accounts=add_up(counted, 3),
+        top=add_up(touched(TOP), 3),
     )
 
 
@@ -152,8 +153,8 @@ def _within(part: Array, offered: Array, got: Array) -> Array:
     """Cap each class at what it has and give the excess to the others, in proportion to their room."""
     part = jnp.minimum(part, offered)
     room = offered - part
-    missing = got[:, :, :, None] - jnp.sum(part, axis=3, keepdims=True)
-    return part + room * share(missing, jnp.sum(room, axis=3, keepdims=True))
+    missing = got - add_up(part, 3)
+    return part + room * share(missing, add_up(room, 3))[:, :, :, None]
 
 
 def _best_ranked(
@@ -174,7 +175,7 @@ def _best_ranked(
     mark = 1 + mark_move[:, :, None, None]
     total = total_row(ladders)[..., None]
     weights = total[..., 0 : 2 * CLASSES : 2, :]
-    margin = jnp.sum(weights * ladders.log_margin[..., None], axis=-2) / jnp.maximum(jnp.sum(weights, axis=-2), 1e-30)
+    margin = add_up(weights * ladders.log_margin[..., None], -2) / jnp.maximum(add_up(weights, -2), 1e-30)
     end = jnp.asarray(ladders.rows.shape[-2] - 2, reach.dtype)
 
     def places(rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s e p"]:
@@ -185,7 +186,7 @@ def _best_ranked(
 
     def coins(place: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
         closed = scale * (quantity(row_at(ladders, place)) - quantity(left.row))
-        return jnp.sum(jnp.where(taking, closed, 0.0), axis=3)
+        return add_up(jnp.where(taking, closed, 0.0), 3)
 
     def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
@@ -214,7 +215,7 @@ def socialise(
         What was taken [USD], at most the sum of min(profit, equity); and that in USD per coin of each ladder.
     """
     per_coin = jnp.minimum(left.profit, left.equity)
-    worth = jnp.sum(left.quantity * per_coin, axis=(2, 3))
+    worth = add_up(left.quantity * per_coin, 2, 3)
     available = world.to_pools(worth)
     kappa = jnp.where(available > 0, jnp.minimum(short / jnp.where(available > 0, available, 1.0), 1.0), 0.0)
     return kappa * available, world.to_markets(kappa)[:, :, None, None] * per_coin

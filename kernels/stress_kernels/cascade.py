@@ -10,8 +10,20 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
 from stress_kernels.engine import admit
-from stress_kernels.ladder import ACCOUNTS, Ladders, Sweep, depth_of, direction, position, quantity, row_at, split, sweep
+from stress_kernels.ladder import (
+    ACCOUNTS,
+    Ladders,
+    Sweep,
+    depth_of,
+    direction,
+    position,
+    quantity,
+    row_at,
+    split,
+    sweep,
+)
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, side_sign
+from stress_kernels.money import add_up
 from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
@@ -82,8 +94,8 @@ def cascade_round(
     standing = replace(standing, reach=closed.reach, scale=closed.scale)
     outcome = settle_pools(state, claims, done, standing, ladders, world)
 
-    triggered_coins = jnp.sum(state.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, axis=(2, 3))
-    accounts = jnp.sum(state.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), axis=(1, 2, 3))
+    triggered_coins = add_up(state.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
+    accounts = add_up(state.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
     hour = replace(
         _tally(outcome.hour, done, closed, orders, mark_move),
         first_round=state.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
@@ -98,10 +110,10 @@ def cascade_round(
         taken=outcome.taken,
         stocks=outcome.stocks,
         hour=hour,
-        makers_left=jnp.maximum(state.makers_left - jnp.sum(auction_usd, axis=2), 0.0),
-        budget=jnp.maximum(state.budget - jnp.sum(orders.usd + orders.direct_usd, axis=2), 0.0),
+        makers_left=jnp.maximum(state.makers_left - add_up(auction_usd, 2), 0.0),
+        budget=jnp.maximum(state.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
     )
-    flow = -jnp.sum(side_sign(book_usd) * book_usd, axis=2)
+    flow = -add_up(side_sign(book_usd) * book_usd, 2)
     return observe(press(state, flow, held, world), world)
 
 
@@ -143,7 +155,7 @@ def _sort(
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
-    return jnp.sum(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], axis=(3, 4))
+    return add_up(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], 3, 4)
 
 
 def _fill(
@@ -238,10 +250,10 @@ def _tally(
     return replace(
         hour,
         layers=hour.layers + layers,
-        adl_haircut=hour.adl_haircut + jnp.sum(haircut, axis=2),
-        adl_accounts=hour.adl_accounts + jnp.sum(closed.accounts, axis=(1, 2)),
-        adl_burden=hour.adl_burden + jnp.sum(burden, axis=(1, 2)),
-        adl_burden_top=hour.adl_burden_top + jnp.sum(top, axis=(1, 2)),
+        adl_haircut=hour.adl_haircut + add_up(haircut, 2),
+        adl_accounts=hour.adl_accounts + add_up(closed.accounts, 1, 2),
+        adl_burden=hour.adl_burden + add_up(burden, 1, 2),
+        adl_burden_top=hour.adl_burden_top + add_up(top, 1, 2),
     )
 
 
@@ -249,7 +261,7 @@ def press(state: State, flow: Float[Array, "v a p"], held: Held, world: World) -
     """Add signed flows [USD] to the imbalances, all markets at once, and quote anew."""
     pressure = flow * held.depth[None]
     u_local = state.u_local + pressure / world.adv[..., None]
-    u_global = state.u_global + jnp.sum(pressure, axis=0) / world.adv_global[:, None]
+    u_global = state.u_global + add_up(pressure, 0) / world.adv_global[:, None]
     now = quotes(held.exogenous, u_local, u_global, held.basis_average, world)
     return replace(state, u_local=u_local, u_global=u_global, quotes=now)
 

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.ladder import Ladders, quantity, row_at
 from stress_kernels.layers import share
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 
 
@@ -44,7 +45,7 @@ def admit(
     """
     held, target = quantity(row_done), quantity(row_reach)
     waiting = jnp.maximum(target - held, 0.0)
-    demand = jnp.sum(waiting * scale, axis=(2, 3)) * mark
+    demand = add_up(waiting * scale, 2, 3) * mark
     part = share(budget, demand)[:, :, None, None]
     binding = jnp.broadcast_to((part < 1) & (waiting > 0), waiting.shape)
 

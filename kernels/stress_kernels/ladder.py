@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 
 CLASSES = 6
@@ -128,7 +129,7 @@ def classes(row: Float[Array, "v a s e column p"]) -> tuple[Float[Array, "v a s 
 
 def quantity(row: Float[Array, "v a s e column p"]) -> Float[Array, "v a s e p"]:
     """Coins over all margin classes."""
-    return jnp.sum(row[..., 0 : 2 * CLASSES : 2, :], axis=-2)
+    return add_up(row[..., 0 : 2 * CLASSES : 2, :], -2)
 
 
 @pytree

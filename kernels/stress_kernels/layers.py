@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from stress_kernels.money import add_up
 from stress_kernels.price import index_push, mean_push, power, push
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World
@@ -120,12 +121,12 @@ def fill_book(
 
 def fill_auction(wanted: Float[Array, "v a s p"], left: Float[Array, "v a p"]) -> Float[Array, "v a s p"]:
     """What the makers take of both sides, up to what is left of their capacity in this hour [USD]."""
-    return wanted * share(left, jnp.sum(wanted, axis=2))[:, :, None]
+    return wanted * share(left, add_up(wanted, 2))[:, :, None]
 
 
 def fill_takeover(
     wanted: Float[Array, "v a s p"], room: Float[Array, "f p"], world: World
 ) -> Float[Array, "v a s p"]:
     """What the pools take over, their room shared over all their markets and sides [USD]."""
-    asked = world.to_pools(jnp.sum(wanted, axis=2))
+    asked = world.to_pools(add_up(wanted, 2))
     return wanted * world.to_markets(share(room, asked))[:, :, None]

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from stress_kernels import adl
 from stress_kernels.ladder import Ladders
 from stress_kernels.layers import side_sign
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, Settled
 from stress_kernels.state import Hour, State, Stocks, pool_equity
@@ -103,12 +104,12 @@ def settle_pools(
     """
     one, two = claims.normal, claims.direct
     keeps = world.rules.surplus_to_pool[:, None, None, None]
-    received = jnp.sum(one.fee + two.fee + jnp.where(keeps, one.surplus + two.surplus, 0.0), axis=2)
-    lacking = jnp.sum(one.deficit + two.deficit, axis=2)
+    received = add_up(one.fee + two.fee + jnp.where(keeps, one.surplus + two.surplus, 0.0), 2)
+    lacking = add_up(one.deficit + two.deficit, 2)
     stocks = _book_trades(state.stocks, done, one.proceeds + two.proceeds, one.quantity + two.quantity)
 
     receipts, deficits = world.to_pools(received), world.to_pools(lacking)
-    cash = stocks.pool_cash.add(receipts).add(-world.to_pools(jnp.sum(side_sign(one.fee) * done.takeover_cash, axis=2)))
+    cash = stocks.pool_cash.add(receipts).add(-world.to_pools(add_up(side_sign(one.fee) * done.takeover_cash, 2)))
     stocks = replace(stocks, pool_cash=cash)
     equity = pool_equity(stocks, claims.mark_move, world)
     short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
@@ -117,13 +118,13 @@ def settle_pools(
         lambda: adl.socialise(short, standing.alive(ladders), world),
         lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken)),
     )
-    from_winners = jnp.sum(world.pools_of_venue[..., None] * socialised[None], axis=1)
-    traders = stocks.traders_cash.add(-jnp.sum(received, axis=1)).add(jnp.sum(lacking, axis=1)).add(-from_winners)
+    from_winners = add_up(world.pools_of_venue[..., None] * socialised[None], 1)
+    traders = stocks.traders_cash.add(-add_up(received, 1)).add(add_up(lacking, 1)).add(-from_winners)
     stocks = replace(
         stocks,
         pool_cash=stocks.pool_cash.add(socialised).add(-deficits),
         traders_cash=traders,
-        gross_cash=stocks.gross_cash + jnp.sum(receipts + deficits + socialised, axis=0),
+        gross_cash=stocks.gross_cash + add_up(receipts + deficits + socialised, 0),
     )
     hour = replace(
         state.hour,
@@ -141,10 +142,10 @@ def _book_trades(
     sign = side_sign(proceeds)
 
     def market(x: Float[Array, "v a s p"]) -> Float[Array, "v a p"]:
-        return jnp.sum(sign * x, axis=2)
+        return add_up(sign * x, 2)
 
     def venue(x: Float[Array, "v a s p"]) -> Float[Array, "v p"]:
-        return jnp.sum(market(x), axis=1)
+        return add_up(market(x), 1)
 
     absolute = done.book_cash + done.auction_cash + done.takeover_cash + done.adl_cash + done.remainder_cash
     return replace(
@@ -156,8 +157,8 @@ def _book_trades(
         makers=stocks.makers.add(market(done.auction)),
         pools=stocks.pools.add(market(done.takeover)),
         rest=stocks.rest.add(market(done.book)).add(market(done.remainder)),
-        gross_cash=stocks.gross_cash + jnp.sum(absolute, axis=(0, 1, 2)),
-        gross_coins=stocks.gross_coins + jnp.sum(closed, axis=(0, 1, 2)),
+        gross_cash=stocks.gross_cash + add_up(absolute, 0, 1, 2),
+        gross_coins=stocks.gross_coins + add_up(closed, 0, 1, 2),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.world import MARK_INDEX_AVERAGE, MARK_LAST, Impact, World
 
@@ -62,7 +63,7 @@ def mean_push(u: Float[Array, "*b a s p"], du: Float[Array, "*b a s p"], impact:
 def index_push(u_global: Float[Array, "a p"], impact: Impact) -> Float[Array, "a p"]:
     """Endogenous part of the log index: own push, and contagion from the others."""
     own = impact.rho * push(u_global, impact)
-    others = jnp.sum(impact.contagion[:, :, None] * own[None], axis=1)
+    others = add_up(impact.contagion[:, :, None] * own[None], 1)
     return impact.index_weight * (own + others)
 
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.ladder import Ladders, Sweep, equity, split
 from stress_kernels.layers import side_sign
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World
 
@@ -86,7 +87,7 @@ def settle(
     weight = scale[..., None, :]
 
     def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
-        return jnp.sum(x * weight, axis=(3, 4))
+        return add_up(x * weight, 3, 4)
 
     def left(of: Sweep) -> Float[Array, "v a s e c p"]:
         return fixed[:, :, :, None, None] * equity(of, at_zero, shift)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.ladder import Ladders
+from stress_kernels.money import add_up
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.state import Averages, Funds, State, open_hour, open_stocks, pool_equity
 from stress_kernels.step import step
@@ -118,13 +119,13 @@ def _report(state: State, world: World) -> Outputs:
     )
     mark = jnp.exp(quotes.mark)
     return {
-        "liquidation_volume": jnp.sum(hour.layers, axis=0),
-        "absorbed_volume": jnp.moveaxis(jnp.sum(hour.layers, axis=3), 0, 2),
+        "liquidation_volume": add_up(hour.layers, 0),
+        "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
         "surplus": hour.surplus,
         "fund_equity": pool_equity(stocks, jnp.expm1(quotes.mark), world),
         "fund_low": hour.fund_low,
-        "adl_volume": jnp.sum(hour.layers[LAYERS.index("adl")], axis=2),
+        "adl_volume": add_up(hour.layers[LAYERS.index("adl")], 2),
         "adl_haircut": hour.adl_haircut,
         "adl_accounts": hour.adl_accounts,
         "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),

@@ -12,6 +12,7 @@ from stress_kernels.cascade import Held, cascade_round, observe, press, triggere
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
 from stress_kernels.layers import curve
+from stress_kernels.money import add_up
 from stress_kernels.price import push, quotes
 from stress_kernels.state import Averages, Funds, State, pool_equity
 from stress_kernels.world import World
@@ -76,11 +77,11 @@ def _fund(state: State, averages: Averages, world: World) -> tuple[State, Averag
         stocks = state.stocks
 
         def paid(coins: Float[Array, "v a p"]) -> Float[Array, "v p"]:
-            return -jnp.sum(per_coin * coins, axis=1)
+            return -add_up(per_coin * coins, 1)
 
         of_pools = world.to_pools(-per_coin * stocks.pools.value)
-        of_traders = paid(jnp.sum(stocks.traders.value, axis=2))
-        flows = jnp.sum(jnp.abs(per_coin)[:, :, None] * jnp.abs(stocks.traders.value), axis=(0, 1, 2))
+        of_traders = paid(add_up(stocks.traders.value, 2))
+        flows = add_up(jnp.abs(per_coin)[:, :, None] * jnp.abs(stocks.traders.value), 0, 1, 2)
         stocks = replace(
             stocks,
             traders_cash=stocks.traders_cash.add(of_traders),
@@ -129,11 +130,11 @@ def _unwind(state: State, held: Held, world: World) -> State:
         stocks = replace(
             state.stocks,
             pool_cash=state.stocks.pool_cash.add(world.to_pools(cash)),
-            rest_cash=state.stocks.rest_cash.add(-jnp.sum(cash, axis=1)),
+            rest_cash=state.stocks.rest_cash.add(-add_up(cash, 1)),
             pools=state.stocks.pools.add(-coins),
             rest=state.stocks.rest.add(coins),
-            gross_cash=state.stocks.gross_cash + jnp.sum(jnp.abs(cash), axis=(0, 1)),
-            gross_coins=state.stocks.gross_coins + jnp.sum(jnp.abs(coins), axis=(0, 1)),
+            gross_cash=state.stocks.gross_cash + add_up(jnp.abs(cash), 0, 1),
+            gross_coins=state.stocks.gross_coins + add_up(jnp.abs(coins), 0, 1),
         )
         return press(replace(state, stocks=stocks), flow, held, world)
 
@@ -169,10 +170,10 @@ def ledger_residual(state: State, world: World) -> Float[Array, " p"]:
     books = state.stocks
 
     def over(x: Float[Array, "*b p"]) -> Float[Array, " p"]:
-        return jnp.sum(x, axis=tuple(range(x.ndim - 1)))
+        return add_up(x, *range(x.ndim - 1))
 
     parties = (books.traders_cash, books.makers_cash, books.rest_cash, books.pool_cash)
     high, low = sum(over(x.high) for x in parties), sum(over(x.low) for x in parties)
     cash = (high - jnp.sum(world.pool_cash)) + low
-    coins = jnp.sum(books.traders.value, axis=2) + books.makers.value + books.pools.value + books.rest.value
+    coins = add_up(books.traders.value, 2) + books.makers.value + books.pools.value + books.rest.value
     return jnp.maximum(jnp.abs(cash) / books.gross_cash, over(jnp.abs(coins)) / books.gross_coins)

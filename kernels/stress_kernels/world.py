@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
@@ -116,8 +117,8 @@ class World:
 
     def to_pools(self, of_markets: Float[Array, "v a p"]) -> Float[Array, "f p"]:
         """Sum over the markets of each pool."""
-        return jnp.sum(self.behind[..., None] * of_markets[None], axis=(1, 2))
+        return add_up(self.behind[..., None] * of_markets[None], 1, 2)
 
     def to_markets(self, of_pools: Float[Array, "f p"]) -> Float[Array, "v a p"]:
         """The pool's number at each of its markets; 0 where nothing is listed."""
-        return jnp.sum(self.behind[..., None] * of_pools[:, None, None], axis=0)
+        return add_up(self.behind[..., None] * of_pools[:, None, None], 0)
