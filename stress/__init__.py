@@ -1,0 +1,38 @@
+"""Stress tests for leveraged crypto markets: liquidation cascades, insurance funds, auto-deleveraging.
+
+    config = stress.load_config("configs/quickstart.toml")
+    ds = stress.run(config)                     # an xarray.Dataset
+    ds = stress.open_run("runs/quickstart-....zarr")
+
+Names are looked up on first use, so that `import stress` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stress.config import load_config as load_config
+    from stress.results import open_run as open_run
+    from stress.run import run as run
+
+    __version__: str
+
+__all__ = ["__version__", "load_config", "open_run", "run"]
+
+_HOMES = {"load_config": "stress.config", "open_run": "stress.results"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":  # the module, which can be called as its function
+        return importlib.import_module("stress.run")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("liqstress")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'stress' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -47,7 +47,8 @@ def prepare() -> None:
     import jax
 
     with contextlib.suppress(RuntimeError):  # JAX was in use before: take it as it is.
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        jax.config.update("jax_num_cpu_devices", cores)
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -63,13 +64,23 @@ def choose(kind: Kind = "auto") -> Devices:
     import jax
 
     prepare()
-    gpus: tuple[Any, ...] = ()
-    if kind != "cpu":
-        with contextlib.suppress(RuntimeError):
-            gpus = tuple(jax.local_devices(backend="gpu"))
+    gpus = _found("gpu") if kind != "cpu" else ()
     if kind == "gpu" and not gpus:
         raise InputError(
             "--device gpu: JAX sees no GPU here. Use --device cpu or auto, or install the GPU support "
             "(pip install 'liqstress[gpu]') on a machine with an NVIDIA GPU."
         )
-    return Devices("gpu", gpus) if gpus else Devices("cpu", tuple(jax.local_devices(backend="cpu")))
+    if gpus:
+        return Devices("gpu", gpus)
+    if not _found("cpu"):  # JAX_PLATFORMS names other devices alone.
+        jax.config.update("jax_platforms", "cpu")
+    return Devices("cpu", _found("cpu"))
+
+
+def _found(backend: str) -> tuple[Any, ...]:
+    """Devices that JAX sees of a kind; none where JAX_PLATFORMS names what cannot be had, which JAX merely asserts."""
+    import jax
+
+    with contextlib.suppress(RuntimeError, AssertionError):
+        return tuple(jax.local_devices(backend=backend))
+    return ()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stress.config import Run, config_json, digest
 from stress.devices import Devices, Kind, choose
-from stress.results import VARIABLES, coords, open_run
+from stress.results import VARIABLES, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
 
@@ -41,7 +45,7 @@ def run(
 ) -> xr.Dataset:
     """Simulate all paths and keep them in a store.
 
-    A finished run of the same config, seed and input files is opened again instead.
+    A finished run of the same config, seed and input files is checked and opened again instead.
 
     Args:
         config: What to run.
@@ -52,46 +56,76 @@ def run(
 
     Raises:
         InputError: The config or a file it names is wrong, or `out` holds something else.
-        RunError: The run failed; what is finished is safe.
+        RunError: The run failed, or a finished one is damaged; what is finished is safe.
     """
     path = default_store(config) if out is None else Path(out)
     key = digest(config)
-    if is_finished(path, key) and not resume:
-        return open_run(path)
+    if is_finished(path, key) and not (resume and _damaged(path)):
+        return open_sound(path)
     devices = choose(device).dividing(config.chunk)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    attrs = _provenance(config, key, devices)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    labels = coords(config)
-    exists = path.exists()
-    store = Store.resume(path, attrs) if resume and exists else Store.create(path, list(VARIABLES.values()), labels, attrs, config.chunk)
+    store = _store(path, config, _provenance(config, key, devices), resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
-    done = config.paths - sum(stop - start for start, stop in map(store.bounds, wanted))
-    if progress:
-        progress(done, config.paths)
-    simulated = time.perf_counter()
+    todo = sum(stop - start for start, stop in map(store.bounds, wanted))
+    report = progress or (lambda done, paths: None)
+    report(config.paths - todo, config.paths)
+    simulated, left = time.perf_counter(), todo
     for i, arrays in simulation.chunks(wanted):
         store.write(i, arrays)
-        done += store.bounds(i)[1] - store.bounds(i)[0]
-        if progress:
-            progress(done, config.paths)
+        left -= store.bounds(i)[1] - store.bounds(i)[0]
+        report(config.paths - left, config.paths)
     ended = time.perf_counter()
-    ran = sum(stop - start for start, stop in map(store.bounds, wanted))
     store.finish(
         {
             "end_time": _now(),
             "wall_seconds": round(ended - began, 3),
-            "paths_per_second": round(ran / max(ended - simulated, 1e-9), 1),
+            "paths_of_session": todo,
+            "paths_per_second": round(todo / (ended - simulated), 1),
         }
     )
     return open_run(path)
+
+
+def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> Store:
+    """The store to write to: made, or opened to go on with."""
+    if resume and path.exists():
+        return Store.resume(path, attrs)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one.") from error
+    return Store.create(path, list(VARIABLES.values()), coords(config), attrs, config.chunk)
 
 
 def is_finished(path: Path, key: str) -> bool:
     """Whether `path` holds the finished run with this hash."""
     stored = read_attributes(path)
     return stored is not None and bool(stored.get("complete")) and stored.get("config_sha256") == key
+
+
+def open_sound(path: str | Path) -> xr.Dataset:
+    """Open a finished run after comparing all of it with its checksums.
+
+    Raises:
+        InputError: There is no run at `path`, or it is not finished.
+        RunError: A shard is not as it was written; it is named.
+    """
+    opened, damaged = open_run(path), _damaged(Path(path))
+    if damaged:
+        i, shard = next(iter(damaged.items()))
+        raise RunError(
+            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). The others are safe. "
+            "Run the same config with --resume to make it anew."
+        )
+    return opened
+
+
+def _damaged(path: Path) -> dict[int, Path]:
+    """Chunks of a finished run that are not as they were written, with the file that shows it."""
+    store = Store.resume(path, read_attributes(path) or {})
+    audit = store.audit()
+    return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
 @dataclass(frozen=True)
@@ -106,34 +140,19 @@ class Simulation:
     def of(cls, config: Run, devices: Devices) -> Simulation:
         """Build world, ladders and shock, and put them on the devices."""
         import jax
-        import jax.numpy as jnp
-        from jax.sharding import AxisType, NamedSharding, PartitionSpec
-        from stress_kernels.simulate import path_keys, simulate
+        from jax.sharding import NamedSharding, PartitionSpec
 
         from stress.build import build
 
         if config.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
-        mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
-        everywhere = NamedSharding(mesh, PartitionSpec())
+        program, mesh = _program(devices, config.chunk)
         built = build(config)
-        fixed = jax.device_put((built.world, built.ladders, built.shock), everywhere)
-        local = config.chunk // len(devices.all)
-
-        def block(seed: Any, first: Any, world: Any, ladders: Any, shock: Any) -> Any:
-            start = first + jax.lax.axis_index("paths") * local
-            outputs = simulate(shock.paths(path_keys(seed, start, local)), ladders, world)
-            return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
-
-        compiled = jax.jit(
-            jax.shard_map(
-                block, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
-            )
-        )
+        fixed = jax.device_put((built.world, built.ladders, built.shock), NamedSharding(mesh, PartitionSpec()))
         seed = np.uint32(config.seed)
 
         def compute(i: int) -> Any:
-            return compiled(seed, np.int32(i * config.chunk), *fixed)
+            return program(seed, np.int32(i * config.chunk), *fixed)
 
         return cls(config, compute)
 
@@ -147,6 +166,40 @@ class Simulation:
             jax.block_until_ready(running)
             ahead = self.compute(wanted[k + 1]) if k + 1 < len(wanted) else None
             yield i, jax.device_get(running)
+
+
+@cache
+def _program(devices: Devices, chunk: int) -> tuple[Callable[..., Any], Any]:
+    """The program that simulates a chunk of paths, and its mesh; runs of equal shapes share what is compiled."""
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import AxisType, PartitionSpec
+    from stress_kernels.simulate import path_keys, simulate
+
+    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
+    local = chunk // len(devices.all)
+
+    def block(seed: Any, first: Any, world: Any, ladders: Any, shock: Any) -> Any:
+        start = first + jax.lax.axis_index("paths") * local
+        outputs = simulate(shock.paths(path_keys(seed, start, local)), ladders, world)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
+
+    sharded = jax.shard_map(
+        block, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
+    )
+    return jax.jit(sharded), mesh
+
+
+def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
+    """Simulate all paths of a run and keep no store: for small runs; everything lies in memory.
+
+    Raises:
+        InputError: The config or a file it names is wrong.
+    """
+    simulation = Simulation.of(config, choose(device).dividing(config.chunk))
+    parts = [arrays for _, arrays in simulation.chunks(list(range(-(-config.paths // config.chunk))))]
+    arrays = {name: np.concatenate([part[name] for part in parts])[: config.paths] for name in VARIABLES}
+    return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 
 def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
@@ -184,3 +237,13 @@ def _commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return found.stdout.strip()
+
+
+class _Callable(ModuleType):
+    """This module is also the function: `stress.run(config)` runs, whoever imported what before."""
+
+    __call__ = staticmethod(run)
+    __signature__ = inspect.signature(run)
+
+
+sys.modules[__name__].__class__ = _Callable

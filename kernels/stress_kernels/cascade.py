@@ -28,7 +28,7 @@ from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_poo
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, adl_move, settle
-from stress_kernels.state import Hour, State, pool_equity
+from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
 from stress_kernels.world import World
 
 
@@ -66,74 +66,89 @@ def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a
 
 
 def cascade_round(
-    state: State, held: Held, reach: Float[Array, "v a s e p"], first: Bool[Array, ""], ladders: Ladders, world: World
-) -> State:
+    state: State,
+    record: Record,
+    held: Held,
+    reach: Float[Array, "v a s e p"],
+    first: Bool[Array, " p"],
+    ladders: Ladders,
+    world: World,
+) -> tuple[State, Record]:
     """One round, from the marks of `state` to new ones; a path on which nothing happens is left as it is.
 
     Args:
         reach: What the present marks trigger, from `triggered`.
-        first: Whether this is the first round of its step.
+        first: Whether this is the first round of its path in this step.
     """
     mark_move, shift = jnp.expm1(state.quotes.mark), shift_of(state)
     mark = 1 + mark_move
-    row_done, row_reach = row_at(ladders, state.done), row_at(ladders, reach)
-    taken_in = admit(ladders, state.done, reach, row_done, row_reach, state.scale, state.budget, mark)
-    whole = sweep(state.done, taken_in.done, row_done, taken_in.row)
-    equity = pool_equity(state.stocks, mark_move, world)
-    orders = _sort(whole, equity, state, mark_move, shift, ladders, world)
+    record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
+    row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
+    taken_in = admit(ladders, record.done, reach, row_done, row_reach, record.scale, record.budget, mark)
+    whole = sweep(record.done, taken_in.done, row_done, taken_in.row)
+    equity = pool_equity(state.funds, mark_move, world)
+    orders = _sort(whole, equity, state.funds.adl_on, record.scale, mark_move, shift, ladders, world)
 
-    fills, book_usd, auction_usd = _fill(orders, equity, state, held, mark_move, world)
+    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
     to_adl = fills.adl * orders.usd + orders.direct_usd
     idle = taken_in.queued <= 0
-    standing = Standing(reach, state.scale, state.taken, shift, idle, mark_move)
+    standing = Standing(reach, record.scale, state.taken, shift, idle, mark_move)
     closed = _deleverage(to_adl / mark[:, :, None], standing, ladders, world)
     fills, direct_fills = _share_adl(fills, to_adl, closed.coins * mark[:, :, None])
 
-    claims = _settle(orders, fills, direct_fills, state.scale, shift, mark_move, ladders, world)
-    done = trades(claims, world)
+    claims = _settle(orders, fills, direct_fills, record.scale, shift, mark_move, ladders, world)
+    done = jax.lax.optimization_barrier(trades(claims, world))
     standing = replace(standing, reach=closed.reach, scale=closed.scale)
-    outcome = settle_pools(state, claims, done, standing, ladders, world)
+    outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
 
-    triggered_coins = add_up(state.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    accounts = add_up(state.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
+    triggered_coins = add_up(record.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
+    accounts = add_up(record.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
     hour = replace(
-        _tally(outcome.hour, done, closed, orders, mark_move),
-        first_round=state.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
-        accounts=state.hour.accounts + accounts,
+        _tally(outcome.hour, done, closed, mark_move),
+        first_round=record.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
+        accounts=record.hour.accounts + accounts,
     )
     state = replace(
         state,
         reach=closed.reach,
-        done=jnp.where(idle, closed.reach, taken_in.done),
         queued=taken_in.queued,
-        scale=closed.scale,
         taken=outcome.taken,
+        funds=outcome.funds,
+        residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
+    )
+    record = Record(
+        done=jnp.where(idle, closed.reach, taken_in.done),
+        scale=closed.scale,
+        budget=jnp.maximum(record.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
+        makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
         hour=hour,
-        makers_left=jnp.maximum(state.makers_left - add_up(auction_usd, 2), 0.0),
-        budget=jnp.maximum(state.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
-    return observe(press(state, flow, held, world), world)
+    return observe(press(state, flow, held, world), world), record
 
 
 def _sort(
     whole: Sweep,
     equity: Float[Array, "f p"],
-    state: State,
+    adl_on: Bool[Array, "f p"],
+    scale: Float[Array, "v a s e p"],
     mark_move: Float[Array, "v a p"],
     shift: Float[Array, "v a s e p"],
     ladders: Ladders,
     world: World,
 ) -> Orders:
-    """Find the slices that may not go to the book: those bankrupt at the mark while the pool is exhausted or ADL is on,
-    all of them where ADL goes first."""
-    nobody, everybody = replace(whole, high=whole.low, quantity_high=whole.quantity_low, value_high=whole.value_low), whole
-    adl_on = world.to_markets(state.funds.adl_on.astype(mark_move.dtype)) > 0
+    """Find the slices that may not go to the book.
+
+    Those bankrupt at the mark while the pool is exhausted or ADL is on; all of them where ADL goes first.
+    """
+    everybody = whole
+    nobody = replace(whole, high=whole.low, quantity_high=whole.quantity_low, value_high=whole.value_low)
+    adl_on = world.to_markets(adl_on.astype(mark_move.dtype)) > 0
     spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
     straight = adl_on & world.rules.straight_to_adl[:, None, None]
     skipping = adl_on | spent
-    swept = _coins(whole, state.scale)
+    swept = _coins(whole, scale)
 
     def sorted_out() -> tuple[Sweep, Sweep]:
         at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
@@ -151,7 +166,7 @@ def _sort(
     useful = jnp.any(skipping[:, :, None] & (swept > 0))
     normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
     mark = 1 + mark_move[:, :, None]
-    return Orders(normal, direct, _coins(normal, state.scale) * mark, _coins(direct, state.scale) * mark)
+    return Orders(normal, direct, _coins(normal, scale) * mark, _coins(direct, scale) * mark)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -162,6 +177,7 @@ def _fill(
     orders: Orders,
     equity: Float[Array, "f p"],
     state: State,
+    makers_left: Float[Array, "v a p"],
     held: Held,
     mark_move: Float[Array, "v a p"],
     world: World,
@@ -171,9 +187,9 @@ def _fill(
     line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
     book = fill_book(usd, line, state.quotes.mark, world)
     after_book = usd - book.usd
-    auction = fill_auction(after_book, state.makers_left)
+    auction = fill_auction(after_book, makers_left)
     after_auction = after_book - auction
-    inventory = world.to_pools(jnp.abs(state.stocks.pools.value) * mark)
+    inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * mark)
     room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
     takeover = fill_takeover(after_auction, room, world)
     safe = jnp.where(usd > 0, usd, 1.0)
@@ -188,16 +204,17 @@ def _fill(
         adl_move=adl_move(jnp.expm1(state.quotes.index), mark_move, world),
         mark_move=jnp.broadcast_to(mark_move[:, :, None], usd.shape),
     )
-    return shares, book.usd, auction
+    return jax.lax.optimization_barrier((shares, book.usd, auction))
 
 
-def _deleverage(
-    need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World
-) -> adl.Deleveraged:
+def _deleverage(need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World) -> adl.Deleveraged:
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
-        return adl.deleverage(need, standing.alive(ladders), ladders, standing.reach, standing.scale, standing.shift, standing.mark_move, world)
+        left = standing.alive(ladders)
+        return adl.deleverage(
+            need, left, ladders, standing.reach, standing.scale, standing.shift, standing.mark_move, world
+        )
 
     def none() -> adl.Deleveraged:
         nothing = jnp.zeros_like(need)
@@ -206,9 +223,7 @@ def _deleverage(
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
 
-def _share_adl(
-    fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]
-) -> tuple[Fills, Fills]:
+def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]) -> tuple[Fills, Fills]:
     """Turn what was left over into deleveraging and remainder, for slices that tried the other layers and for those
     that did not."""
     part = jnp.where(wanted > 0, jnp.minimum(got / jnp.where(wanted > 0, wanted, 1.0), 1.0), 0.0)
@@ -234,12 +249,11 @@ def _settle(
         lambda: settle(orders.direct, direct_fills, ladders, scale, shift, world),
         lambda: jax.tree.map(jnp.zeros_like, normal),
     )
-    return Claims(normal, direct, fills, direct_fills, mark_move)
+    # Without barriers the compiler works out a sum again for every term that it enters.
+    return jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, mark_move))
 
 
-def _tally(
-    hour: Hour, done: Trades, closed: adl.Deleveraged, orders: Orders, mark_move: Float[Array, "v a p"]
-) -> Hour:
+def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"]) -> Hour:
     """Add a round's volumes, and what winners bore, to the hour."""
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
@@ -268,18 +282,17 @@ def press(state: State, flow: Float[Array, "v a p"], held: Held, world: World) -
 
 def observe(state: State, world: World) -> State:
     """Take the extremes of prices and funds at the present quotes; doing it twice changes nothing."""
-    hour, funds, now = state.hour, state.funds, state.quotes
-    equity = pool_equity(state.stocks, jnp.expm1(now.mark), world)
+    past, funds, now = state.extremes, state.funds, state.quotes
+    equity = pool_equity(funds, jnp.expm1(now.mark), world)
     peak = jnp.maximum(funds.peak, equity)
     return replace(
         state,
-        hour=replace(
-            hour,
-            fund_low=jnp.minimum(hour.fund_low, equity),
-            index_low=jnp.minimum(hour.index_low, now.index),
-            index_high=jnp.maximum(hour.index_high, now.index),
-            basis_low=jnp.minimum(hour.basis_low, now.basis),
-            basis_high=jnp.maximum(hour.basis_high, now.basis),
+        extremes=Extremes(
+            fund_low=jnp.minimum(past.fund_low, equity),
+            index_low=jnp.minimum(past.index_low, now.index),
+            index_high=jnp.maximum(past.index_high, now.index),
+            basis_low=jnp.minimum(past.basis_low, now.basis),
+            basis_high=jnp.maximum(past.basis_high, now.basis),
         ),
         funds=replace(funds, peak=peak, drawdown=jnp.maximum(funds.drawdown, peak - equity)),
     )

@@ -66,9 +66,7 @@ def _first(ladders: Ladders, shape: tuple[int, ...]) -> Int[Array, "*b"]:
 
 def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> Float[Array, "*b w"]:
     """`width` consecutive numbers from each start."""
-    numbers = jax.lax.GatherDimensionNumbers(
-        offset_dims=(start.ndim,), collapsed_slice_dims=(), start_index_map=(0,)
-    )
+    numbers = jax.lax.GatherDimensionNumbers(offset_dims=(start.ndim,), collapsed_slice_dims=(), start_index_map=(0,))
     return jax.lax.gather(
         table, start[..., None], numbers, slice_sizes=(width,), mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
     )
@@ -175,7 +173,9 @@ def sweep(
     )
 
 
-def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]) -> tuple[Sweep, Sweep]:
+def split(
+    ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]
+) -> tuple[Sweep, Sweep]:
     """Part a sweep at a price: accounts bankrupt there, and accounts with equity left.
 
     Args:
@@ -202,7 +202,9 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], s
     return bankrupt, solvent
 
 
-def equity(part: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]) -> Float[Array, "v a s e c p"]:
+def equity(
+    part: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]
+) -> Float[Array, "v a s e c p"]:
     """What the accounts of a sweep have left when closed at a price: sum of dir q (price - bankruptcy price) [USD]."""
     level = (price_move[:, :, :, None] - shift)[..., None, :]
     return direction(price_move)[..., None] * (part.quantity * level - part.value)

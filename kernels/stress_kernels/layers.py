@@ -54,9 +54,7 @@ class Curve:
         after_local = self.u_local[:, :, None] + flow * self.per_usd_local[:, :, None]
         after_global = self.u_global[:, None] + flow * self.per_usd_global[:, None]
         coefficient = impact.coefficient[:, None, None]
-        local, everywhere = (
-            coefficient * jnp.sign(u) * power(u, impact.delta) for u in (after_local, after_global)
-        )
+        local, everywhere = (coefficient * jnp.sign(u) * power(u, impact.delta) for u in (after_local, after_global))
         return self.base[:, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
 
     def mean(self, flow: Float[Array, "v a s p"], world: World) -> Float[Array, "v a s p"]:
@@ -89,9 +87,7 @@ def curve(
     )
 
 
-def fill_book(
-    wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Array, "v a p"], world: World
-) -> BookFill:
+def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Array, "v a p"], world: World) -> BookFill:
     """Sell (or buy) in the book until the marginal price is the take bound away from the mark.
 
     Args:
@@ -124,9 +120,7 @@ def fill_auction(wanted: Float[Array, "v a s p"], left: Float[Array, "v a p"]) -
     return wanted * share(left, add_up(wanted, 2))[:, :, None]
 
 
-def fill_takeover(
-    wanted: Float[Array, "v a s p"], room: Float[Array, "f p"], world: World
-) -> Float[Array, "v a s p"]:
+def fill_takeover(wanted: Float[Array, "v a s p"], room: Float[Array, "f p"], world: World) -> Float[Array, "v a s p"]:
     """What the pools take over, their room shared over all their markets and sides [USD]."""
     asked = world.to_pools(add_up(wanted, 2))
     return wanted * world.to_markets(share(room, asked))[:, :, None]

@@ -14,7 +14,7 @@ from stress_kernels.layers import side_sign
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, Settled
-from stress_kernels.state import Hour, State, Stocks, pool_equity
+from stress_kernels.state import Funds, Hour, Record, Stocks, pool_equity
 from stress_kernels.world import ADL_BANKRUPTCY, World
 
 
@@ -50,6 +50,7 @@ class Standing:
 class Outcome:
     """Stocks, reports and shifts after the pools have paid."""
 
+    funds: Funds
     stocks: Stocks
     hour: Hour
     taken: Float[Array, "v a s e p"]
@@ -95,7 +96,7 @@ def trades(claims: Claims, world: World) -> Trades:
 
 
 def settle_pools(
-    state: State, claims: Claims, done: Trades, standing: Standing, ladders: Ladders, world: World
+    funds: Funds, record: Record, claims: Claims, done: Trades, standing: Standing, ladders: Ladders, world: World
 ) -> Outcome:
     """Book a round: trades, fees, surplus and deficits, then what the pools cannot pay.
 
@@ -106,12 +107,17 @@ def settle_pools(
     keeps = world.rules.surplus_to_pool[:, None, None, None]
     received = add_up(one.fee + two.fee + jnp.where(keeps, one.surplus + two.surplus, 0.0), 2)
     lacking = add_up(one.deficit + two.deficit, 2)
-    stocks = _book_trades(state.stocks, done, one.proceeds + two.proceeds, one.quantity + two.quantity)
+    stocks = _book_trades(record.stocks, done, one.proceeds + two.proceeds, one.quantity + two.quantity)
 
     receipts, deficits = world.to_pools(received), world.to_pools(lacking)
-    cash = stocks.pool_cash.add(receipts).add(-world.to_pools(add_up(side_sign(one.fee) * done.takeover_cash, 2)))
-    stocks = replace(stocks, pool_cash=cash)
-    equity = pool_equity(stocks, claims.mark_move, world)
+    sign = side_sign(one.fee)
+    spent = world.to_pools(add_up(sign * done.takeover_cash, 2))
+    funds = replace(
+        funds,
+        cash=funds.cash.add(receipts).add(-spent),
+        inventory=funds.inventory.add(add_up(sign * done.takeover, 2)),
+    )
+    equity = pool_equity(funds, claims.mark_move, world)
     short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
     socialised, per_coin = jax.lax.cond(
         jnp.any(short > 0),
@@ -120,25 +126,28 @@ def settle_pools(
     )
     from_winners = add_up(world.pools_of_venue[..., None] * socialised[None], 1)
     traders = stocks.traders_cash.add(-add_up(received, 1)).add(add_up(lacking, 1)).add(-from_winners)
-    stocks = replace(
-        stocks,
-        pool_cash=stocks.pool_cash.add(socialised).add(-deficits),
-        traders_cash=traders,
-        gross_cash=stocks.gross_cash + add_up(receipts + deficits + socialised, 0),
+    hour = record.hour
+    return Outcome(
+        funds=replace(funds, cash=funds.cash.add(socialised).add(-deficits)),
+        stocks=replace(
+            stocks,
+            traders_cash=traders,
+            gross_cash=stocks.gross_cash + add_up(receipts + deficits + socialised, 0),
+        ),
+        hour=replace(
+            hour,
+            surplus=hour.surplus + receipts,
+            deficit=hour.deficit + deficits,
+            socialised=hour.socialised + socialised,
+        ),
+        taken=standing.taken + per_coin,
     )
-    hour = replace(
-        state.hour,
-        surplus=state.hour.surplus + receipts,
-        deficit=state.hour.deficit + deficits,
-        socialised=state.hour.socialised + socialised,
-    )
-    return Outcome(stocks=stocks, hour=hour, taken=standing.taken + per_coin)
 
 
 def _book_trades(
     stocks: Stocks, done: Trades, proceeds: Float[Array, "v a s p"], closed: Float[Array, "v a s p"]
 ) -> Stocks:
-    """Post every trade to both of its sides."""
+    """Post every trade to both of its sides; the pools' side is posted with their other cash."""
     sign = side_sign(proceeds)
 
     def market(x: Float[Array, "v a s p"]) -> Float[Array, "v a p"]:
@@ -155,7 +164,6 @@ def _book_trades(
         rest_cash=stocks.rest_cash.add(-venue(done.book_cash)).add(-venue(done.remainder_cash)),
         traders=stocks.traders.add(-sign * closed).add((sign * done.adl)[:, :, ::-1]),
         makers=stocks.makers.add(market(done.auction)),
-        pools=stocks.pools.add(market(done.takeover)),
         rest=stocks.rest.add(market(done.book)).add(market(done.remainder)),
         gross_cash=stocks.gross_cash + add_up(absolute, 0, 1, 2),
         gross_coins=stocks.gross_coins + add_up(closed, 0, 1, 2),

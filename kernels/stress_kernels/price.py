@@ -23,7 +23,9 @@ class Quotes:
     mark: Float[Array, "v a p"]
 
 
-def depth_divisor(five_minute_return: Float[Array, "*batch a p"], sigma: Float[Array, " a"]) -> Float[Array, "*batch a p"]:
+def depth_divisor(
+    five_minute_return: Float[Array, "*batch a p"], sigma: Float[Array, " a"]
+) -> Float[Array, "*batch a p"]:
     """How many times thinner the book is: g = 1 + (|z| / 11.8)^1.75, at most 20.
 
     Args:

@@ -107,7 +107,9 @@ def settle(
     )
 
 
-def adl_move(index_move: Float[Array, "a p"], mark_move: Float[Array, "v a p"], world: World) -> Float[Array, "v a s p"]:
+def adl_move(
+    index_move: Float[Array, "a p"], mark_move: Float[Array, "v a p"], world: World
+) -> Float[Array, "v a s p"]:
     """Price move at which winners close at venues that use mark or index."""
     close = world.rules.adl_close[:, None, None]
     move = jnp.where(close == ADL_INDEX, index_move[None], mark_move)

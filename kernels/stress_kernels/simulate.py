@@ -9,10 +9,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.ladder import Ladders
-from stress_kernels.money import add_up
+from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes, depth_divisor
-from stress_kernels.state import Averages, Funds, State, open_hour, open_stocks, pool_equity
-from stress_kernels.step import step
+from stress_kernels.rows import pack, template, unpack
+from stress_kernels.state import (
+    Funds,
+    Memory,
+    Record,
+    State,
+    open_extremes,
+    open_hour,
+    open_stocks,
+    pool_equity,
+)
+from stress_kernels.step import Carry, step
 from stress_kernels.world import LAYERS, World
 
 STATUS_OK, STATUS_NOT_FINITE = 0, 1
@@ -34,29 +44,26 @@ def simulate(exogenous: Float[Array, "step a p"], ladders: Ladders, world: World
     Returns:
         Arrays named as the run's variables; hours, where there are any, first and paths last.
     """
-    steps, assets, paths = exogenous.shape
-    depth = _depth(exogenous, world)
-    state, averages = _open(ladders, world, assets, paths)
+    _, assets, paths = exogenous.shape
+    carry, kept = _open(ladders, world, assets, paths)
+    like = template(kept)
     shape = (world.hours, world.steps_per_hour, assets, paths)
 
-    def one(carry: tuple[State, Averages], xs: tuple[Array, Array]) -> tuple[tuple[State, Averages], None]:
-        return step(*carry, *xs, ladders, world), None
+    def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, None]:
+        return step(now, *xs, like, ladders, world), None
 
-    def hour(carry: tuple[State, Averages], xs: tuple[Array, Array]) -> tuple[tuple[State, Averages], Outputs]:
-        now, memory = carry
-        equity = pool_equity(now.stocks, jnp.expm1(now.quotes.mark), world)
-        left = jnp.broadcast_to(world.auction[..., None], now.makers_left.shape)
-        now = replace(now, hour=open_hour(now.quotes, equity), makers_left=left)
-        (now, memory), _ = jax.lax.scan(one, (now, memory), xs)
-        return (now, memory), _report(now, world)
+    def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+        now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
+        return now, _report(now.state, unpack(now.record, like), world)
 
-    blocks = (exogenous.reshape(shape), depth.reshape(shape))
-    (state, averages), hourly = jax.lax.scan(hour, (state, averages), blocks)
-    finite = jnp.all(jnp.isfinite(state.stocks.pool_cash.value), axis=0) & jnp.isfinite(averages.residual)
+    blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
+    carry, hourly = jax.lax.scan(hour, carry, blocks)
+    funds, residual = carry.state.funds, carry.state.residual
+    finite = jnp.all(jnp.isfinite(funds.cash.value), axis=0) & jnp.isfinite(residual)
     return hourly | {
-        "fund_drawdown": state.funds.drawdown,
-        "fund_exhausted_hour": state.funds.exhausted_hour,
-        "ledger_residual": averages.residual,
+        "fund_drawdown": funds.drawdown,
+        "fund_exhausted_hour": funds.exhausted_hour,
+        "ledger_residual": residual,
         "status": jnp.where(finite, STATUS_OK, STATUS_NOT_FINITE),
         "log_weight": jnp.zeros((paths,), exogenous.dtype),
     }
@@ -70,72 +77,88 @@ def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "s
     return jnp.where(world.impact.depth > 0, divisor, 1.0)
 
 
-def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[State, Averages]:
+def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carry, Record]:
+    """A block of paths before its first step."""
     venues, dtype = world.adv.shape[0], ladders.rows.dtype
     pools, entries = world.pool_cash.shape[0], ladders.rows.shape[3]
     market = jnp.zeros((venues, assets, paths), dtype)
     ladder = jnp.zeros((venues, assets, 2, entries, paths), dtype)
-    index, cash = market[0], jnp.broadcast_to(world.pool_cash[:, None], (pools, paths))
-    quotes = Quotes(index=index, basis=market, mark=market)
-    peaks = jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash)
+    cash = jnp.broadcast_to(world.pool_cash[:, None], (pools, paths))
+    quotes = Quotes(index=market[0], basis=market, mark=market)
     state = State(
         u_local=market,
-        u_global=index,
+        u_global=market[0],
         quotes=quotes,
         reach=ladder,
-        done=ladder,
         queued=ladder,
-        scale=jnp.ones_like(ladder),
         taken=ladder,
         funding=market,
-        budget=market,
-        makers_left=market,
-        stocks=open_stocks(ladders, world, paths),
         funds=Funds(
+            cash=Sum.of(cash),
+            inventory=Sum.of(market),
             peak=cash,
             drawdown=jnp.zeros_like(cash),
-            block_peaks=peaks,
             adl_on=jnp.zeros((pools, paths), bool),
             exhausted_hour=jnp.full((pools, paths), jnp.nan, dtype),
         ),
-        hour=open_hour(quotes, cash),
+        extremes=open_extremes(quotes, cash),
+        residual=jnp.zeros((paths,), dtype),
     )
-    memory = Averages(
+    record = Record(
+        done=ladder,
+        scale=jnp.ones_like(ladder),
+        budget=market,
+        makers_left=market,
+        stocks=open_stocks(ladders, world, paths),
+        hour=open_hour(venues, assets, pools, paths, dtype),
+    )
+    memory = Memory(
         basis=jnp.zeros((world.window, *market.shape), dtype),
         basis_sum=market,
         premium_sum=market,
-        residual=jnp.zeros((paths,), dtype),
+        block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
         step=jnp.asarray(0),
     )
-    return state, memory
+    return Carry(state=state, record=pack(record), memory=memory), record
 
 
-def _report(state: State, world: World) -> Outputs:
-    """What is kept of an hour."""
-    hour, quotes, stocks = state.hour, state.quotes, state.stocks
-    burden = jnp.where(hour.adl_burden > 0, hour.adl_burden, 1.0)
-    longs = stocks.traders.value[:, :, 0] + sum(
-        jnp.maximum(x.value, 0.0) for x in (stocks.makers, stocks.pools, stocks.rest)
+def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
+    """Clear what is summed over an hour, and give the makers their capacity."""
+    state, record = carry.state, unpack(carry.record, like)
+    equity = pool_equity(state.funds, jnp.expm1(state.quotes.mark), world)
+    record = replace(
+        record,
+        makers_left=jnp.broadcast_to(world.auction[..., None], record.makers_left.shape),
+        hour=jax.tree.map(jnp.zeros_like, record.hour),
     )
-    mark = jnp.exp(quotes.mark)
+    state = replace(state, extremes=open_extremes(state.quotes, equity))
+    return replace(carry, state=state, record=pack(record))
+
+
+def _report(state: State, record: Record, world: World) -> Outputs:
+    """What is kept of an hour."""
+    hour, past, quotes, stocks = record.hour, state.extremes, state.quotes, record.stocks
+    burden = jnp.where(hour.adl_burden > 0, hour.adl_burden, 1.0)
+    others = (stocks.makers, state.funds.inventory, stocks.rest)
+    longs = stocks.traders.value[:, :, 0] + sum(jnp.maximum(x.value, 0.0) for x in others)
     return {
         "liquidation_volume": add_up(hour.layers, 0),
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
         "surplus": hour.surplus,
-        "fund_equity": pool_equity(stocks, jnp.expm1(quotes.mark), world),
-        "fund_low": hour.fund_low,
+        "fund_equity": pool_equity(state.funds, jnp.expm1(quotes.mark), world),
+        "fund_low": past.fund_low,
         "adl_volume": add_up(hour.layers[LAYERS.index("adl")], 2),
         "adl_haircut": hour.adl_haircut,
         "adl_accounts": hour.adl_accounts,
         "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
         "socialised_loss": hour.socialised,
         "index_close": jnp.exp(quotes.index),
-        "index_low": jnp.exp(hour.index_low),
-        "index_high": jnp.exp(hour.index_high),
-        "basis_low": jnp.expm1(hour.basis_low),
-        "basis_high": jnp.expm1(hour.basis_high),
-        "open_interest": (longs + world.block[..., None]) * mark,
+        "index_low": jnp.exp(past.index_low),
+        "index_high": jnp.exp(past.index_high),
+        "basis_low": jnp.expm1(past.basis_low),
+        "basis_high": jnp.expm1(past.basis_high),
+        "open_interest": (longs + world.block[..., None]) * jnp.exp(quotes.mark),
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
     }

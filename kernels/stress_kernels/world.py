@@ -6,6 +6,7 @@ price is 1 + its move. Axes: `v` venue, `a` asset, `f` pool, `side` (0: longs, 1
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -117,6 +118,7 @@ class World:
 
     def to_pools(self, of_markets: Float[Array, "v a p"]) -> Float[Array, "f p"]:
         """Sum over the markets of each pool."""
+        of_markets = jax.lax.optimization_barrier(of_markets)
         return add_up(self.behind[..., None] * of_markets[None], 1, 2)
 
     def to_markets(self, of_pools: Float[Array, "f p"]) -> Float[Array, "v a p"]:

@@ -26,7 +26,9 @@ def paths(params: Points, keys: Array, steps: int) -> Float[Array, "step a p"]:
 
     def draw(key: Array) -> tuple[Array, Array]:
         size, late = jax.random.split(key)
-        return jnp.exp(params.size_sd * jax.random.normal(size, (), dtype)), params.delay * jax.random.uniform(late, (), dtype)
+        return jnp.exp(params.size_sd * jax.random.normal(size, (), dtype)), params.delay * jax.random.uniform(
+            late, (), dtype
+        )
 
     scale, late = jax.vmap(draw)(keys)
     padded = jnp.concatenate([jnp.zeros_like(params.log[:1]), params.log])
@@ -36,6 +38,8 @@ def paths(params: Points, keys: Array, steps: int) -> Float[Array, "step a p"]:
         low = jnp.floor(when)
         part, row = when - low, low.astype(jnp.int32)
         before, after = padded[row], padded[jnp.minimum(row + 1, steps)]
-        return None, (scale[:, None] * jnp.where(part[:, None] > 0, before + part[:, None] * (after - before), before)).T
+        return None, (
+            scale[:, None] * jnp.where(part[:, None] > 0, before + part[:, None] * (after - before), before)
+        ).T
 
     return jax.lax.scan(at, None, jnp.arange(steps))[1]

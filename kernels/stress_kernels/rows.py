@@ -1,0 +1,46 @@
+"""A pytree with paths last as one table with paths first, and back; and changes that are seldom made.
+
+Gathering and putting back whole rows is what the CPU does fastest; computing wants paths last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def pack[T](tree: T) -> Float[Array, "p column"]:
+    """All leaves, (... p) each, side by side in the dtype of the first."""
+    leaves = jax.tree.leaves(tree)
+    paths, dtype = leaves[0].shape[-1], leaves[0].dtype
+    return jnp.concatenate([x.reshape(-1, paths).astype(dtype) for x in leaves]).T
+
+
+def unpack[T](table: Float[Array, "p column"], like: T) -> T:
+    """The pytree of which `table` is the rows; `like` gives structure, dtypes and shapes but for the paths."""
+    leaves, structure = jax.tree.flatten(like)
+    columns, paths, start, parts = table.T, table.shape[0], 0, []
+    for leaf in leaves:
+        size = math.prod(leaf.shape[:-1])
+        part = jax.lax.slice_in_dim(columns, start, start + size)
+        parts.append(part.reshape(*leaf.shape[:-1], paths).astype(leaf.dtype))
+        start += size
+    return jax.tree.unflatten(structure, parts)
+
+
+def template[T](tree: T) -> T:
+    """Shapes and dtypes of a pytree's leaves, for `unpack`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def when[T](wanted: Bool[Array, ""], change: Callable[[T], T], of: T) -> T:
+    """`change(of)` where it is wanted, else `of` itself: a loop of one turn or none, which copies nothing."""
+
+    def once(carry: tuple[Array, T]) -> tuple[Array, T]:
+        return jnp.zeros_like(carry[0]), change(carry[1])
+
+    return jax.lax.while_loop(lambda carry: carry[0], once, (wanted, of))[1]

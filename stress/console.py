@@ -1,0 +1,184 @@
+"""What the command line shows: the table of a run, a progress bar, a config with all its defaults."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from stress.build import Built
+    from stress.config import Run
+    from stress.risk import Row
+    from stress.run import Progress as Report
+
+_WIDTH = 110
+"""Columns where the output is not a terminal [characters]."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal; of a fixed width in a file or a pipe, so that nothing depends on the shell."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, width=None if stream.isatty() else _WIDTH)
+
+
+def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
+    """Print the figures of a finished run, and where it lies.
+
+    Args:
+        ds: The run.
+        store: Its zarr store.
+        picture: Its PNG; the SVG lies beside it.
+    """
+    from stress.risk import summary_table
+
+    out, attrs, rows = console(), ds.attrs, summary_table(ds)
+    plain = [row for row in rows if not row.group.startswith(("fund ", "ADL at "))]
+    table = _table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
+    last = None
+    for row in plain:
+        if last not in (None, row.group):
+            table.add_section()
+        table.add_row(row.group if row.group != last else "", escape(row.quantity), row.value, _interval(row))
+        last = row.group
+    table.add_section()
+    for group, name, value in _facts(attrs):
+        table.add_row(group, name, value)
+    out.print(table)
+    out.print(_across("insurance funds", "fund ", rows))
+    out.print(_across("auto-deleveraging (ADL), volume per run", "ADL at ", rows))
+    out.print(f"store    {escape(str(store))}", soft_wrap=True)
+    out.print(f"picture  {escape(str(picture))}, .svg", soft_wrap=True)
+
+
+def _facts(attrs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """How the run was made."""
+    done = int(attrs["paths_of_session"])
+    part = "" if done == int(attrs["paths"]) else f" (the last {done:,} paths, after --resume)"
+    return [
+        ("made in", "wall time", f"{attrs['wall_seconds']:,.1f} s{part}"),
+        ("", "speed", f"{attrs['paths_per_second']:,.0f} paths/s"),
+        ("", "device", str(attrs["device"])),
+    ]
+
+
+def _across(title: str, prefix: str, rows: Sequence[Row]) -> Table:
+    """Rows whose group starts with `prefix`, one column a group, intervals below the figures."""
+    groups = list(dict.fromkeys(row.group for row in rows if row.group.startswith(prefix)))
+    cells = {(row.quantity, row.group): row for row in rows}
+    table = _table(title, "", *(group.removeprefix(prefix) for group in groups))
+    for quantity in dict.fromkeys(row.quantity for row in rows if row.group in groups):
+        found = [cells[quantity, group] for group in groups]
+        table.add_row(quantity, *(row.value + (f"\n[dim]{_interval(row)}[/dim]" if _interval(row) else "") for row in found))
+    return table
+
+
+def _interval(row: Row) -> str:
+    """The interval of a figure, unless it is of no width."""
+    return "" if row.interval == f"{row.value} to {row.value}" else row.interval
+
+
+def facts_of(built: Built, config: Run) -> list[str]:
+    """What a checked config amounts to, in lines: accounts, open interest, exactness, length."""
+    from stress_kernels.ladder import CLASSES
+
+    from stress.risk import usd
+
+    book = built.book
+    held = np.asarray(book.ladders.rows)[..., -1, 0 : 2 * CLASSES : 2].sum(axis=(3, 4), dtype=np.float64)
+    interest = (held.max(axis=2) + built.world.block).sum(axis=0)
+    parts = ", ".join(f"{asset} {usd(part)}" for asset, part in zip(config.assets, interest, strict=True))
+    exact = "exact: every trigger has a rung of its own"
+    if not book.exact:
+        exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"
+    return [
+        f"{config.name}: sound. {config.paths:,} paths of {config.horizon_hours} h in steps of {config.step_seconds} s",
+        f"accounts: {book.accounts:,.0f}, {usd(book.long_usd)} long and {usd(book.short_usd)} short at the start",
+        f"open interest: {usd(interest.sum())} one-sided, hedgers included ({parts})",
+        f"book: {exact}",
+    ]
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table whose figures stand to the right; the first column, and a second without a name, hold words."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    words = [i == 0 or not name for i, name in enumerate(columns)]
+    for name, text in zip(columns, words, strict=True):
+        table.add_column(escape(name), justify="left" if text else "right", no_wrap=True)
+    return table
+
+
+class _Rate(ProgressColumn):
+    """Paths a second since the run began or went on, and the time left at that rate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, int]] = []
+        """When how many paths were done."""
+
+    def render(self, task: Task) -> Text:
+        """The figures of this moment; nothing before the first chunk of paths is done."""
+        if len(self.seen) < 2 or task.total is None:
+            return Text("")
+        (began, first), (last, done) = self.seen[0], self.seen[-1]
+        speed = (done - first) / (last - began)
+        left = max(0.0, (task.total - done) / speed - (time.monotonic() - last))
+        return Text(f"{speed:,.0f} paths/s, {timedelta(seconds=round(left))} left")
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar on standard error: paths done, paths/s, time left. The block is given what to call with (done, all)."""
+    rate = _Rate()
+    words = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[count]}")
+    with Progress(*words, rate, console=console(stderr=True)) as bar:
+        task = bar.add_task("reading and sorting the positions", total=None, count="")
+
+        def report(done: int, paths: int) -> None:
+            rate.seen.append((time.monotonic(), done))
+            what = "simulating" if len(rate.seen) > 1 else "compiling, first paths"
+            bar.update(task, description=what, total=paths, completed=done, count=f"{done:,} of {paths:,} paths")
+
+        yield report
+
+
+def as_toml(table: Mapping[str, Any], path: str = "") -> str:
+    """A config as TOML, which can be read again; absent values are left out."""
+    given = {key: value for key, value in table.items() if value is not None}
+    plain = [f"{_key(key)} = {_value(value)}" for key, value in given.items() if not isinstance(value, Mapping)]
+    parts = [f"[{path}]", *plain] if path and (plain or not given) else plain
+    text = "\n".join(parts) + "\n" if parts else ""
+    for key, value in given.items():
+        if isinstance(value, Mapping):
+            inner = as_toml(value, f"{path}.{_key(key)}" if path else _key(key))
+            text += "\n" + inner if text and inner else inner
+    return text
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + " }"
+    if isinstance(value, list | tuple):
+        lines = [_value(item) for item in value]
+        nested = any(isinstance(item, Mapping | list | tuple) for item in value)
+        return "[\n" + "".join(f"    {line},\n" for line in lines) + "]" if nested else f"[{', '.join(lines)}]"
+    return repr(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False)

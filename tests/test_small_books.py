@@ -1,0 +1,153 @@
+"""The engine against the slow twin on small books, whose every trigger has a rung of its own: one mechanism at a time.
+
+Two venues, two assets, two hours, 24 longs and 24 shorts in every market, float64. Here the ladder is exact, and so
+is the comparison, to 1e-7 of the run's volume for money and to 1e-6 for everything else: what is left are the
+bisection of the take bound (2^-24 of a flow) and the midpoint rule of the mean price (a few 1e-10).
+
+Where winners are closed (ADL) or bear a loss, all accounts have one entry price and paths only fall: a winner who was
+deleveraged in part keeps its profit at the twin and is harder to liquidate later, while a ladder keeps the trigger.
+`adl_accounts` is compared nowhere: the ladder counts parts of accounts, and the same account again in every round.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+import pytest
+from reference.bridge import HOURLY, engine, twin_of, watch_as_often
+from reference.small import crash, crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
+
+from stress.build import build
+
+PATHS, STEPS = 4, 120
+ASSETS = {"A": 0.025, "B": 0.03}
+SHORT_BOOK = {"take_bound_bps": 30}
+LAYERS = SHORT_BOOK | {"auction_usd_per_hour": 2e6, "unwind_usd_per_minute": 3e5}
+FUNDING = {"interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "source": "made up"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A world, and what walks through it."""
+
+    market: dict = field(default_factory=dict)
+    venue: dict = field(default_factory=dict)
+    run: dict = field(default_factory=dict)
+    impact: float = 0.01
+    winners: bool = False
+    """Accounts of one entry price, paths that only fall."""
+    path: object = None
+    pin_index: bool = False
+    markets: tuple = ((0, 0), (0, 1), (1, 0), (1, 1))
+    layers: str = "book"
+    """Layers that must take more than a million USD, and the others nothing."""
+
+
+def adl(ranking: str = "queue", close_at: str = "bankruptcy", **more) -> dict:
+    return {"adl": {"ranking": ranking, "close_at": close_at, "drawdown_window_hours": 8} | more}
+
+
+def pools(equity: float, multiple: float = 1) -> dict:
+    return {"pools": [pool(equity, multiple)]}
+
+
+GBM = {"kind": "gbm", "daily_volatility": {"A": 0.022, "B": 0.03}, "correlation": 0.5}
+CASES = {
+    "one market": Case(impact=0, markets=((0, 0),)),
+    "impact": Case(markets=((0, 0),)),
+    "two venues share the index": Case(markets=((0, 0), (1, 0))),
+    "mark median": Case(venue={"mark": "median"}),
+    "mark index_average": Case(venue={"mark": "index_average"}),
+    "mark last": Case(venue={"mark": "last"}),
+    "no depth divisor": Case(run={"impact": {"i_ref": 0.01, "depth": False}}),
+    "contagion": Case(run={"impact": {"i_ref": 0.01, "contagion": 0.2, "delta": 0.5, "rho": 0.6}}),
+    "delta 1": Case(run={"impact": {"i_ref": 0.003, "delta": 1.0}}),
+    "index pinned": Case(pin_index=True),
+    "barrier": Case(run={"barrier_correction": True, "shock": GBM}),
+    "fee, surplus to the trader": Case(venue={"liquidation_fee_bps": 125, "surplus_to": "trader"}),
+    "fee, surplus to the pool": Case(venue={"liquidation_fee_bps": 50}),
+    "fee in the trigger": Case(venue={"liquidation_fee_bps": 50, "fee_in_trigger": True}),
+    "funding": Case(venue={"funding": FUNDING}),
+    "auction": Case(SHORT_BOOK | {"auction_usd_per_hour": 1e12}, layers="book auction"),
+    "takeover": Case(SHORT_BOOK, pools(1e9, 3), layers="book takeover"),
+    "takeover, unwound, funding": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, pools(1e9, 3) | {"funding": FUNDING}, layers="book takeover"
+    ),
+    "adl for what is left": Case(SHORT_BOOK, winners=True, layers="book adl remainder"),
+    "auction and adl": Case(LAYERS, winners=True, layers="book auction adl remainder"),
+    **{
+        f"adl by {ranking} at {close_at}": Case(
+            SHORT_BOOK, adl(ranking, close_at) | pools(2e6), winners=True, layers="book takeover adl remainder"
+        )
+        for ranking in ("queue", "pro_rata")
+        for close_at in ("bankruptcy", "mark", "index")
+    },
+    "all layers": Case(
+        LAYERS, pools(1e7) | {"liquidation_fee_bps": 50}, winners=True, layers="book auction takeover adl remainder"
+    ),
+    "drawdown adl": Case(
+        SHORT_BOOK, adl("pro_rata", "mark", drawdown_share=0.3) | pools(4e6), winners=True, layers="book takeover adl remainder"
+    ),
+    "drawdown adl, straight": Case(
+        SHORT_BOOK,
+        adl("queue", "mark", drawdown_share=0.3, straight_to_adl=True) | pools(4e6),
+        winners=True,
+        layers="book takeover adl remainder",
+    ),
+    "exhaustion and socialised losses": Case(venue=adl("pro_rata", "mark") | pools(1e5), winners=True, layers="book adl"),
+    "queue at a standing price": Case({"throughput_usd_per_minute": 5e6}, impact=0, path=plateaus),
+    "block": Case(run={"block": 3e7}, markets=((0, 0), (0, 1), (1, 0))),
+}
+MONEY = {
+    "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
+    "adl_haircut", "socialised_loss", "open_interest", "first_round_volume", "fund_drawdown",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_64_bits():
+    with jax.enable_x64(True):
+        yield
+
+
+def simulated(case: Case, folder):
+    """Outputs of both engines."""
+    rng = np.random.default_rng(1)
+    positions = positions_of(crowd(rng, list(case.markets), 100.0 if case.winners else None))
+    file = folder / "positions.parquet"
+    write_positions(file, positions, ["one", "two"], list(ASSETS))
+    run = run_of([_venue(name, case) for name in ("one", "two")], ASSETS, file, **_run(case, file))
+    built = build(run)
+    assert built.book.exact
+    draw = case.path or (crash if case.winners else two_way)
+    path = draw(rng, STEPS, PATHS)
+    return engine(path, built, case.pin_index), twin_of(path, run, positions, built, case.pin_index)
+
+
+def _venue(name: str, case: Case) -> dict:
+    return venue(name, {asset: market(**case.market) for asset in ASSETS}, **case.venue)
+
+
+def _run(case: Case, file) -> dict:
+    block = {"portfolio": {"positions": str(file), "block_usd": case.run.get("block", 0.0)}}
+    return {"impact": {"i_ref": case.impact}} | block | {k: v for k, v in case.run.items() if k != "block"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_small_book_is_exact(name, tmp_path, monkeypatch):
+    watch_as_often(monkeypatch)
+    case = CASES[name]
+    ours, theirs = simulated(case, tmp_path)
+    names = ("book", "auction", "takeover", "adl", "remainder")
+    absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
+    assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
+    volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
+    wrong = []
+    for output in set(HOURLY) - {"adl_accounts"}:
+        allowed = 1e-7 * volume if output in MONEY else 1e-6
+        apart = np.abs(ours[output] - theirs[output])
+        both_nan = np.isnan(ours[output]) & np.isnan(theirs[output])
+        if not np.all(both_nan | (apart <= allowed)):
+            wrong.append(f"{output}: {np.nanmax(apart):.3g} of {np.nanmax(np.abs(theirs[output])):.3g}")
+    assert not wrong, wrong
+    assert np.max(ours["ledger_residual"]) < 1e-12
