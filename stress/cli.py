@@ -37,7 +37,8 @@ class _Commands(typer.core.TyperGroup):
             message, code = f"{error.filename}: {error.strerror}. Mend that and try again.", _FAILED
         except KeyboardInterrupt:
             message, code = "interrupted. Finished chunks of paths are safe: go on with --resume.", _INTERRUPTED
-        typer.echo(f"liqstress: {message}", err=True)
+        for line in message.splitlines():
+            typer.echo(f"liqstress: {line}", err=True)
         raise typer.Exit(code)
 
 
@@ -124,6 +125,16 @@ def schema() -> None:
     from stress.config import schema as whole
 
     typer.echo(json.dumps(whole(), indent=2))
+
+
+@app.command()
+def validate(prices: Prices = None, device: Device = "auto") -> None:
+    """Set published figures of the model's defaults beside our own; with --prices, 19 May 2021 too."""
+    from stress import console, reference
+
+    with console.progress("cases") as report:
+        rows = reference.table(prices=prices, device=device, progress=report)
+    reference.print_table(rows, console.console())
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from stress.population import Population
 from stress.prices import find_file
-from stress.scenarios import Shock
+from stress.scenarios import Merton, Shock
 from stress.spec import Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
 
@@ -121,6 +121,8 @@ class Run(Spec):
                     f"venues.{key} lists {', '.join(venue.markets)}, expected at least one of the run's assets "
                     f"({', '.join(self.assets)}). Add the asset or leave out the venue."
                 )
+        if isinstance(self.shock, Merton):
+            _check_jumps(self.shock)
         covered = set(self.shock.assets()) if self.shock.kind != "replay" else set(self.assets)
         missing = [asset for asset in self.assets if asset not in covered]
         if missing:
@@ -137,6 +139,21 @@ class Run(Spec):
     def markets(self, venue: str) -> list[str]:
         """Assets of the run that a venue lists; others of its markets take no part."""
         return [asset for asset in self.assets if asset in self.venues[venue].markets]
+
+
+def _check_jumps(shock: Merton) -> None:
+    """`ValueError` unless jumps have a shortest and a longest time and name assets that the diffusion moves."""
+    minutes = shock.common.minutes
+    if len(minutes) != 2 or minutes[0] > minutes[1]:
+        raise ValueError(
+            f"shock.common.minutes is {list(minutes)}, expected the shortest and the longest time. Give these two."
+        )
+    for table, names in (("common.beta", shock.common.beta), ("own", shock.own)):
+        for name in names:
+            if name not in shock.daily_volatility:
+                raise ValueError(
+                    f"shock.{table} names {name!r}, expected an asset of shock.daily_volatility. Correct it or add the asset."
+                )
 
 
 def load_config(

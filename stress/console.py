@@ -126,8 +126,9 @@ def _table(title: str, *columns: str) -> Table:
 class _Rate(ProgressColumn):
     """Paths a second since the run began or went on, and the time left at that rate."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str) -> None:
         super().__init__()
+        self.what = what
         self.seen: list[tuple[float, int]] = []
         """When how many paths were done."""
 
@@ -138,21 +139,21 @@ class _Rate(ProgressColumn):
         (began, first), (last, done) = self.seen[0], self.seen[-1]
         speed = (done - first) / (last - began)
         left = max(0.0, (task.total - done) / speed - (time.monotonic() - last))
-        return Text(f"{speed:,.0f} paths/s, {timedelta(seconds=round(left))} left")
+        return Text(f"{speed:,.3g} {self.what}/s, {timedelta(seconds=round(left))} left")
 
 
 @contextmanager
-def progress() -> Iterator[Report]:
+def progress(what: str = "paths") -> Iterator[Report]:
     """A bar on standard error: paths done, paths/s, time left. The block is given what to call with (done, all)."""
-    rate = _Rate()
+    rate = _Rate(what)
     words = SpinnerColumn(), TextColumn("{task.description}"), BarColumn(30), TextColumn("{task.fields[count]}")
     with Progress(*words, rate, console=console(stderr=True)) as bar:
         task = bar.add_task("reading and sorting the positions", total=None, count="")
 
-        def report(done: int, paths: int) -> None:
+        def report(done: int, total: int) -> None:
             rate.seen.append((time.monotonic(), done))
-            what = "simulating" if len(rate.seen) > 1 else "compiling, first paths"
-            bar.update(task, description=what, total=paths, completed=done, count=f"{done:,} of {paths:,} paths")
+            doing = "simulating" if len(rate.seen) > 1 else f"compiling, first {what}"
+            bar.update(task, description=doing, total=total, completed=done, count=f"{done:,} of {total:,} {what}")
 
         yield report
 

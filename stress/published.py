@@ -67,6 +67,7 @@ def one_jump(run: Run) -> np.ndarray:
     On such a path the jump's time is uniform over the day whatever the intensity, so the intensity may be raised to
     find many. A second jump that starts and ends within the longest duration of one counts with it.
     """
+    import jax
     import jax.numpy as jnp
     from stress_kernels.shocks import jumps
     from stress_kernels.simulate import path_keys
@@ -76,7 +77,7 @@ def one_jump(run: Run) -> np.ndarray:
     shock = build(run).shock
     assert shock.jumps is not None
     keys = path_keys(jnp.uint32(run.seed), jnp.int32(0), run.paths)
-    log = np.asarray(jumps.paths(shock.jumps, keys, shock.steps)[:, 0])
+    log = np.asarray(jax.jit(jumps.paths, static_argnums=2)(shock.jumps, keys, shock.steps)[:, 0])
     moves = np.diff(log, axis=0, prepend=0.0) != 0
     first, last = moves.argmax(axis=0), len(moves) - 1 - moves[::-1].argmax(axis=0)
     return moves.any(axis=0) & (last - first <= np.ceil(float(shock.jumps.longest)))

@@ -67,14 +67,8 @@ def run(
     simulation = Simulation.of(config, devices)
     store = _store(path, config, _provenance(config, key, devices), resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
-    todo = sum(stop - start for start, stop in map(store.bounds, wanted))
-    report = progress or (lambda done, paths: None)
-    report(config.paths - todo, config.paths)
-    simulated, left = time.perf_counter(), todo
-    for i, arrays in simulation.chunks(wanted):
-        store.write(i, arrays)
-        left -= store.bounds(i)[1] - store.bounds(i)[0]
-        report(config.paths - left, config.paths)
+    simulated = time.perf_counter()
+    todo = _simulate(simulation, store, wanted, progress or (lambda done, paths: None))
     ended = time.perf_counter()
     store.finish(
         {
@@ -85,6 +79,27 @@ def run(
         }
     )
     return open_run(path)
+
+
+def _simulate(simulation: Simulation, store: Store, wanted: list[int], report: Progress) -> int:
+    """Fill the store with the chunks `wanted`; the number of paths in them."""
+    from jax.errors import JaxRuntimeError
+
+    sizes = {i: stop - start for i, (start, stop) in ((i, store.bounds(i)) for i in wanted)}
+    done = store.paths - sum(sizes.values())
+    report(done, store.paths)
+    try:
+        for i, arrays in simulation.chunks(wanted):
+            store.write(i, arrays)
+            done += sizes[i]
+            report(done, store.paths)
+    except JaxRuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"{store.path}: the device failed: {reason}. {done} of {store.paths} paths are safe: go on with --resume; "
+            "if memory was short, start again with a smaller chunk."
+        ) from error
+    return sum(sizes.values())
 
 
 def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> Store:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -44,11 +44,18 @@ Many = Annotated[tuple[_T, ...], BeforeValidator(_list_as_tuple)]
 _S = TypeVar("_S", bound=Spec)
 
 _ADVICE = {
-    "missing": "Add it.",
     "finite_number": "NaN and infinity are not allowed: give a number.",
-    "union_tag_invalid": "Choose one of the kinds.",
-    "union_tag_not_found": "Add `kind`.",
 }
+_WORDS = (
+    ("input should be ", ""),
+    ("value should have ", ""),
+    (" after validation, not 0", ""),
+    (" or object to extract fields from", ""),
+    ("dictionary", "table"),
+    ("tuple", "list"),
+)
+"""Words of pydantic, and ours for them."""
+_LONGEST = 60
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -64,36 +71,93 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def validate(kind: type[_S], data: Mapping[str, Any], origin: str) -> _S:
-    """Build a spec from a table; every error becomes one line that starts with `origin`, usually the file."""
+    """Build a spec from a table; every problem becomes one line that starts with `origin`, usually the file."""
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
-        raise InputError("\n".join(_line(kind, problem, origin) for problem in error.errors())) from None
+        raise InputError("\n".join(_lines(kind, error.errors(), data, origin))) from None
 
 
-def _line(kind: type[Spec], problem: Any, origin: str) -> str:
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
-    where = f"{origin}: {field}" if field else origin
-    if problem["type"] == "extra_forbidden":
-        return f"{where} is not a known key.{_suggestion(kind, problem['loc'])}"
-    if problem["type"] == "missing":
-        return f"{where} is missing, a value was expected. Add it."
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    if problem["type"] == "value_error":
-        return f"{where}: {message}"
-    expected = message[:1].lower() + message[1:]
-    advice = _ADVICE.get(problem["type"], "Change it.")
-    return f"{where} is {problem['input']!r}, expected: {expected}. {advice}"
+def _lines(kind: type[Spec], problems: Sequence[Any], data: Mapping[str, Any], origin: str) -> list[str]:
+    """One line a problem; missing keys of one table share a line, and so do the ways in which a value could be right."""
+    located = [(_location(problem, data), problem) for problem in problems]
+    inner = {where[:depth] for where, _ in located for depth in range(len(where))}
+    missing: dict[tuple[Any, ...], list[str]] = {}
+    wrong: dict[tuple[Any, ...], list[Any]] = {}
+    for where, problem in located:
+        if problem["type"] == "missing":
+            missing.setdefault(where[:-1], []).append(str(where[-1]))
+        elif not (problem["type"].endswith("_type") and where in inner):
+            wrong.setdefault(where, []).append(problem)
+    lines = [f"{_named(origin, where)}{_wrong(kind, found)}" for where, found in wrong.items()]
+    for where, keys in missing.items():
+        many = len(keys) > 1
+        what = "are missing, values were expected. Add them." if many else "is missing, a value was expected. Add it."
+        path = ".".join([_named("", where), *keys[:1]]).removeprefix(".")
+        lines.append(f"{origin}: {', '.join([path, *keys[1:]])} {what}")
+    return lines
+
+
+def _location(problem: Any, data: Any) -> tuple[Any, ...]:
+    """Where in the data a problem is: pydantic's path less the names of kinds and types that stand in it."""
+    where: list[Any] = []
+    for part in problem["loc"]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if problem["type"] != "missing" or part != problem["loc"][-1]:
+                continue
+        where.append(part)
+    return tuple(where)
+
+
+def _named(origin: str, where: tuple[Any, ...]) -> str:
+    """File and field, as people write them."""
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    return f"{origin}: {field}" if origin and field else origin or field
+
+
+def _wrong(kind: type[Spec], problems: Sequence[Any]) -> str:
+    """What is wrong with the value at one place, what was expected, and what to do."""
+    first = problems[0]
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    match first["type"]:
+        case "extra_forbidden":
+            return f" is not a known key.{_suggestion(kind, first['loc'])}"
+        case "value_error":
+            return f": {message}"
+        case "union_tag_invalid":
+            tags = first["ctx"]["expected_tags"]
+            return f".kind is {_shown(first['ctx']['tag'])}, expected one of {tags}. Choose one."
+        case "union_tag_not_found":
+            return ".kind is missing, a value was expected. Add it."
+    messages = [problem["msg"][:1].lower() + problem["msg"][1:].partition(" or instance of")[0] for problem in problems]
+    for theirs, ours in _WORDS:
+        messages = [text.replace(theirs, ours) for text in messages]
+    advice = _ADVICE.get(first["type"], "Change it.")
+    return f" is {_shown(first['input'])}, expected {' or '.join(dict.fromkeys(messages))}. {advice}"
+
+
+def _shown(value: Any) -> str:
+    """A value as TOML has it, a long one cut short."""
+    text = str(value).lower() if isinstance(value, bool) else "a table" if isinstance(value, dict) else repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _suggestion(kind: type[BaseModel], location: tuple[Any, ...]) -> str:
-    """Name the key that was probably meant, walking down the spec as far as plain nesting goes."""
-    here: Any = kind
+    """The key that was probably meant, or all that there are."""
+    here = [kind]
     for part in location[:-1]:
-        field = getattr(here, "model_fields", {}).get(part)
-        here = field.annotation if field is not None else None
-    known = list(getattr(here, "model_fields", {}))
+        inside = [spec.model_fields[part].annotation for spec in here if part in spec.model_fields]
+        tagged = [spec for spec in here if part in get_args(getattr(spec.model_fields.get("kind"), "annotation", None))]
+        here = [spec for annotation in inside for spec in _specs(annotation)] if inside else tagged or here
+    known = list(dict.fromkeys(name for spec in here for name in spec.model_fields))
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    if near:
-        return f" Did you mean '{near[0]}'?"
-    return f" Known keys: {', '.join(known)}." if known else " Remove it."
+    return f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(known)}." if known else " Remove it."
+
+
+def _specs(annotation: Any) -> list[type[BaseModel]]:
+    """The specs in an annotation such as `dict[str, Venue]` or `Population | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [spec for part in get_args(annotation) for spec in _specs(part)]

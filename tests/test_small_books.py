@@ -39,6 +39,7 @@ class Case:
     path: object = None
     pin_index: bool = False
     markets: tuple = ((0, 0), (0, 1), (1, 0), (1, 1))
+    socialised: bool = False
     layers: str = "book"
     """Layers that must take more than a million USD, and the others nothing."""
 
@@ -86,7 +87,10 @@ CASES = {
         LAYERS, pools(1e7) | {"liquidation_fee_bps": 50}, winners=True, layers="book auction takeover adl remainder"
     ),
     "drawdown adl": Case(
-        SHORT_BOOK, adl("pro_rata", "mark", drawdown_share=0.3) | pools(4e6), winners=True, layers="book takeover adl remainder"
+        SHORT_BOOK,
+        adl("pro_rata", "mark", drawdown_share=0.3) | pools(4e6),
+        winners=True,
+        layers="book takeover adl remainder",
     ),
     "drawdown adl, straight": Case(
         SHORT_BOOK,
@@ -94,7 +98,9 @@ CASES = {
         winners=True,
         layers="book takeover adl remainder",
     ),
-    "exhaustion and socialised losses": Case(venue=adl("pro_rata", "mark") | pools(1e5), winners=True, layers="book adl"),
+    "exhaustion and socialised losses": Case(
+        venue=adl("pro_rata", "mark") | pools(1e5), winners=True, socialised=True, layers="book adl"
+    ),
     "queue at a standing price": Case({"throughput_usd_per_minute": 5e6}, impact=0, path=plateaus),
     "block": Case(run={"block": 3e7}, markets=((0, 0), (0, 1), (1, 0))),
 }
@@ -141,6 +147,7 @@ def test_small_book_is_exact(name, tmp_path, monkeypatch):
     names = ("book", "auction", "takeover", "adl", "remainder")
     absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
+    assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
     volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
     wrong = []
     for output in set(HOURLY) - {"adl_accounts"}:

@@ -62,7 +62,8 @@ def shift_of(state: State) -> Float[Array, "v a s e p"]:
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
     """Place on each ladder that the present marks reach, never falling back."""
     depth = depth_of(state.quotes.mark, shift_of(state), ladders)
-    return jnp.maximum(state.reach, position(ladders, depth + world.barrier_shift[:, None, None, None]))
+    place = position(ladders, depth + world.barrier_shift[:, None, None, None])
+    return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
 
 def cascade_round(
@@ -85,12 +86,12 @@ def cascade_round(
     record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
     row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
     taken_in = admit(ladders, record.done, reach, row_done, row_reach, record.scale, record.budget, mark)
-    whole = sweep(record.done, taken_in.done, row_done, taken_in.row)
+    whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, mark_move, world)
     orders = _sort(whole, equity, state.funds.adl_on, record.scale, mark_move, shift, ladders, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
-    to_adl = fills.adl * orders.usd + orders.direct_usd
+    to_adl = jax.lax.optimization_barrier(fills.adl * orders.usd + orders.direct_usd)
     idle = taken_in.queued <= 0
     standing = Standing(reach, record.scale, state.taken, shift, idle, mark_move)
     closed = _deleverage(to_adl / mark[:, :, None], standing, ladders, world)
@@ -148,7 +149,7 @@ def _sort(
     spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
     straight = adl_on & world.rules.straight_to_adl[:, None, None]
     skipping = adl_on | spent
-    swept = _coins(whole, scale)
+    swept = jax.lax.optimization_barrier(_coins(whole, scale))
 
     def sorted_out() -> tuple[Sweep, Sweep]:
         at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
@@ -166,7 +167,8 @@ def _sort(
     useful = jnp.any(skipping[:, :, None] & (swept > 0))
     normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
     mark = 1 + mark_move[:, :, None]
-    return Orders(normal, direct, _coins(normal, scale) * mark, _coins(direct, scale) * mark)
+    usd = jax.lax.optimization_barrier((_coins(normal, scale) * mark, _coins(direct, scale) * mark))
+    return Orders(normal, direct, *usd)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:

@@ -47,7 +47,7 @@ def admit(
     waiting = jnp.maximum(target - held, 0.0)
     demand = add_up(waiting * scale, 2, 3) * mark
     part = share(budget, demand)[:, :, None, None]
-    binding = jnp.broadcast_to((part < 1) & (waiting > 0), waiting.shape)
+    binding = jax.lax.optimization_barrier(jnp.broadcast_to((part < 1) & (waiting > 0), waiting.shape))
 
     def everything() -> tuple[Array, Array]:
         return reach, row_reach

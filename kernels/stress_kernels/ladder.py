@@ -94,7 +94,8 @@ def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "
     pair = jax.lax.optimization_barrier(_slices(ladders.rows.reshape(-1), start, 2 * COLUMNS))
     low, high = pair[..., :COLUMNS], pair[..., COLUMNS:]
     part = (place - whole)[..., None]
-    return jnp.moveaxis(jnp.where(part > 0, low + part * (high - low), low), -1, -2)
+    row = jnp.where(part > 0, low + part * (high - low), low)
+    return jax.lax.optimization_barrier(jnp.moveaxis(row, -1, -2))
 
 
 def total_row(ladders: Ladders) -> Float[Array, "v a s e column"]:
@@ -193,10 +194,11 @@ def split(
     first = _first(ladders, place.shape)
     column = jnp.arange(CLASSES, dtype=jnp.int32)[:, None] * 2
     start = (first + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
-    pair = jax.lax.optimization_barrier(_slices(ladders.rows.reshape(-1), start, 2))
+    pair = jax.lax.optimization_barrier(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0))
     at_low, at_high = place <= whole.low, place >= whole.high
-    quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[..., 0]))
-    value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[..., 1]))
+    quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
+    value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
+    place, quantity_mid, value_mid = jax.lax.optimization_barrier((place, quantity_mid, value_mid))
     bankrupt = Sweep(whole.low, place, whole.quantity_low, whole.value_low, quantity_mid, value_mid)
     solvent = Sweep(place, whole.high, quantity_mid, value_mid, whole.quantity_high, whole.value_high)
     return bankrupt, solvent

@@ -10,20 +10,25 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Float
+
+_ROWS = Layout(major_to_minor=(0, 1))
 
 
 def pack[T](tree: T) -> Float[Array, "p column"]:
     """All leaves, (... p) each, side by side in the dtype of the first."""
     leaves = jax.tree.leaves(tree)
     paths, dtype = leaves[0].shape[-1], leaves[0].dtype
-    return jnp.concatenate([x.reshape(-1, paths).astype(dtype) for x in leaves]).T
+    table = jnp.concatenate([x.reshape(-1, paths).astype(dtype) for x in leaves]).T
+    return with_layout_constraint(table, _ROWS)
 
 
 def unpack[T](table: Float[Array, "p column"], like: T) -> T:
     """The pytree of which `table` is the rows; `like` gives structure, dtypes and shapes but for the paths."""
     leaves, structure = jax.tree.flatten(like)
-    columns, paths, start, parts = table.T, table.shape[0], 0, []
+    # Turned round once: what reads a column then reads consecutive numbers.
+    columns, paths, start, parts = jax.lax.optimization_barrier(with_layout_constraint(table, _ROWS).T), table.shape[0], 0, []
     for leaf in leaves:
         size = math.prod(leaf.shape[:-1])
         part = jax.lax.slice_in_dim(columns, start, start + size)

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 from stress.config import Run
 from stress.portfolio import Positions
 
-NAMES = ("one", "two", "three")
 BALLAST = 5
 """Shorts of a tenth of a dollar with almost the same far trigger: they take neighbouring rungs, and so make the
 look-up equally wide in all small books, which then share one compiled program."""
@@ -80,10 +79,10 @@ def run_of(venues: list[dict], assets: dict[str, float], positions: Path | None,
     return Run.model_validate(data | changes)
 
 
-def positions_of(rows: list[tuple]) -> Positions:
+def positions_of(rows: list[tuple], ballast: int = BALLAST) -> Positions:
     """Positions from rows of (venue, asset, quantity, entry price, margin, count), and the ballast."""
-    ballast = [(0, 0, -1e-3, 100.0, 0.5 + 1e-9 * i, 1.0) for i in range(BALLAST)]
-    venue, asset, quantity, entry, margin, count = np.array([*rows, *ballast], float).T
+    rows = [*rows, *((0, 0, -1e-3, 100.0, 0.5 + 1e-9 * i, 1.0) for i in range(ballast))]
+    venue, asset, quantity, entry, margin, count = np.array(rows, float).T
     return Positions(venue.astype(np.int32), asset.astype(np.int32), quantity, entry, margin, count)
 
 
