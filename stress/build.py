@@ -34,6 +34,7 @@ _BARRIER = 0.5826
 _MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST}
 _CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
 _BLOCK_SECONDS = 900.0
+_LANES = 64
 
 
 @pytree
@@ -188,6 +189,7 @@ def _world(run: Run, book: Book) -> World:
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,
+        lanes=_LANES,
         window=int(np.max(rules.mark_window)),
         blocks=int(np.max(rules.adl_blocks)),
         block_steps=block_steps,

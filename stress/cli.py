@@ -43,7 +43,7 @@ class _Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Commands, help="Stress tests for leveraged crypto markets: forced closings, insurance funds, auto-deleveraging.",
+    cls=_Commands, help="Stress tests for leveraged crypto markets: liquidations, insurance funds, deleveraging.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 
@@ -104,9 +104,7 @@ def show(
 
 
 @app.command()
-def check(
-    config: Config, paths: Paths = None, seed: Seed = None, overrides: Set = None, prices: Prices = None
-) -> None:
+def check(config: Config, paths: Paths = None, seed: Seed = None, overrides: Set = None, prices: Prices = None) -> None:
     """Check a config and every row it names without running; print it with all defaults, as TOML."""
     from stress import console
     from stress.build import build

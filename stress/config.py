@@ -17,6 +17,10 @@ from stress.scenarios import Merton, Shock
 from stress.spec import Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
 
+_BOUNDS = {
+    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "min_length": "minItems",
+}  # fmt: skip
+
 
 class Asset(Spec):
     """An underlying with an index price."""
@@ -65,7 +69,7 @@ class Portfolio(Spec):
     population: Population | None = None
     """A synthetic population."""
     block_usd: NonNegative = 0.0
-    """Hedgers who never trade, one-sided, over all markets in proportion to the accounts' open interest; counts towards open interest only [USD]."""
+    """Hedgers who never trade, one-sided, spread like the accounts' longs; counts towards open interest only [USD]."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -111,7 +115,8 @@ class Run(Spec):
     def _fits_together(self) -> Self:
         if 3600 % self.step_seconds:
             raise ValueError(
-                f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). Choose 10, 20, 30 or 60."
+                f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). "
+                "Choose 10, 20, 30 or 60."
             )
         for key, venue in self.venues.items():
             if key != venue.name:
@@ -126,14 +131,19 @@ class Run(Spec):
         covered = set(self.shock.assets()) if self.shock.kind != "replay" else set(self.assets)
         missing = [asset for asset in self.assets if asset not in covered]
         if missing:
-            raise ValueError(f"shock says nothing about {missing[0]}, expected every asset of the run. Add {missing[0]} to the shock.")
+            raise ValueError(
+                f"shock says nothing about {missing[0]}, expected every asset of the run. Add it to the shock."
+            )
         unpriced = [asset for asset in self.assets if asset not in self.prices.start]
         if unpriced and self.shock.kind != "replay":
             raise ValueError(
-                f"prices.start.{unpriced[0]} is missing, a starting price in USD was expected. Add it, or replay price files."
+                f"prices.start.{unpriced[0]} is missing, a starting price in USD was expected. "
+                "Add it, or replay price files."
             )
         if self.shock.kind == "replay" and self.prices.dir is None:
-            raise ValueError("prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR.")
+            raise ValueError(
+                "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
+            )
         return self
 
     def markets(self, venue: str) -> list[str]:
@@ -152,7 +162,8 @@ def _check_jumps(shock: Merton) -> None:
         for name in names:
             if name not in shock.daily_volatility:
                 raise ValueError(
-                    f"shock.{table} names {name!r}, expected an asset of shock.daily_volatility. Correct it or add the asset."
+                    f"shock.{table} names {name!r}, expected an asset of shock.daily_volatility. "
+                    "Correct it or add the asset."
                 )
 
 
@@ -183,7 +194,9 @@ def load_config(
     data = read_toml(path)
     base = path.parent
     if isinstance(data.get("venues"), dict):
-        data["venues"] = {name: _included(value, base, f"{path}: venues.{name}") for name, value in data["venues"].items()}
+        data["venues"] = {
+            name: _included(value, base, f"{path}: venues.{name}") for name, value in data["venues"].items()
+        }
     if "shock" in data:
         data["shock"] = _included(data["shock"], base, f"{path}: shock")
     portfolio = data.get("portfolio")
@@ -251,7 +264,10 @@ def digest(run: Run) -> str:
     data = run.model_dump(mode="json")
     data["portfolio"] |= {key: _file_digest(getattr(run.portfolio, key)) for key in ("positions", "collateral")}
     files = price_files(run)
-    data["prices"] = {"start": data["prices"]["start"], "files": {asset: _file_digest(str(file)) for asset, file in files.items()}}
+    data["prices"] = {
+        "start": data["prices"]["start"],
+        "files": {asset: _file_digest(str(file)) for asset, file in files.items()},
+    }
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
@@ -275,10 +291,23 @@ def _file_digest(file: str | None) -> str | None:
 def schema() -> dict[str, Any]:
     """JSON schema of a run's TOML file, for editors."""
     whole = Run.model_json_schema()
-    part = {"description": "Overrides of a file; tables merge, anything else is replaced.", "type": "object"}
-    file = {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], **part}
-    properties = whole["properties"]
-    venue = properties["venues"]["additionalProperties"]
-    properties["venues"]["additionalProperties"] = {"anyOf": [{"type": "string"}, file, venue]}
-    properties["shock"] = {"anyOf": [{"type": "string"}, file, properties["shock"]]}
-    return whole
+    described = "A file, and what differs from it; tables merge, anything else is replaced."
+    file = {
+        "type": "object",
+        "properties": {"file": {"type": "string"}},
+        "required": ["file"],
+        "description": described,
+    }
+    run, portfolio = whole["properties"], whole["$defs"]["Portfolio"]["properties"]
+    for table, key in ((run["venues"], "additionalProperties"), (run, "shock"), (portfolio, "population")):
+        table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, table[key]]}
+    return _with_bounds(whole)
+
+
+def _with_bounds(node: Any) -> Any:
+    """A JSON schema in which bounds that pydantic leaves in its own words are in the standard's."""
+    if isinstance(node, list):
+        return [_with_bounds(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    return {_BOUNDS.get(k, k) if isinstance(v, int | float) else k: _with_bounds(v) for k, v in node.items()}

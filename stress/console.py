@@ -84,7 +84,9 @@ def _across(title: str, prefix: str, rows: Sequence[Row]) -> Table:
     table = _table(title, "", *(group.removeprefix(prefix) for group in groups))
     for quantity in dict.fromkeys(row.quantity for row in rows if row.group in groups):
         found = [cells[quantity, group] for group in groups]
-        table.add_row(quantity, *(row.value + (f"\n[dim]{_interval(row)}[/dim]" if _interval(row) else "") for row in found))
+        table.add_row(
+            quantity, *(row.value + (f"\n[dim]{_interval(row)}[/dim]" if _interval(row) else "") for row in found)
+        )
     return table
 
 

@@ -140,7 +140,8 @@ def print_table(rows: Sequence[Row], console: Console | None = None) -> None:
         verdict = ("yes" if row.within else "[bold]no[/bold]") if row.held else f"({'yes' if row.within else 'no'})"
         published = ", ".join(f"{value:g}" for value in row.published)
         case = "" if row.case == previous else row.case
-        shown.add_row(case, row.quantity, row.unit, published, f"{row.ours:,.4g}", f"{row.ratio:.2f}", verdict)
+        ours = f"{row.ours:.0f}" if abs(row.ours) >= 1000 else f"{row.ours:.3g}"
+        shown.add_row(case, row.quantity, row.unit, published, ours, f"{row.ratio:.2f}", verdict)
         previous = row.case
     out.print(shown)
     held = [row for row in rows if row.held]

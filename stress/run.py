@@ -109,7 +109,9 @@ def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> S
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one.") from error
+        raise RunError(
+            f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one."
+        ) from error
     return Store.create(path, list(VARIABLES.values()), coords(config), attrs, config.chunk)
 
 
@@ -130,8 +132,8 @@ def open_sound(path: str | Path) -> xr.Dataset:
     if damaged:
         i, shard = next(iter(damaged.items()))
         raise RunError(
-            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). The others are safe. "
-            "Run the same config with --resume to make it anew."
+            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). "
+            "The others are safe. Run the same config with --resume to make it anew."
         )
     return opened
 

@@ -22,7 +22,9 @@ class RunError(Exception):
 class Spec(BaseModel):
     """Base of all configs: immutable, no unknown keys, no NaN or infinity, strict about types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True
+    )
 
 
 def _whole_as_float(value: Any) -> Any:
@@ -41,7 +43,6 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 _T = TypeVar("_T")
 Many = Annotated[tuple[_T, ...], BeforeValidator(_list_as_tuple)]
 
-_S = TypeVar("_S", bound=Spec)
 
 _ADVICE = {
     "finite_number": "NaN and infinity are not allowed: give a number.",
@@ -70,7 +71,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is not valid TOML: {error}. Mend the line named.") from None
 
 
-def validate(kind: type[_S], data: Mapping[str, Any], origin: str) -> _S:
+def validate[S: Spec](kind: type[S], data: Mapping[str, Any], origin: str) -> S:
     """Build a spec from a table; every problem becomes one line that starts with `origin`, usually the file."""
     try:
         return kind.model_validate(dict(data))
@@ -79,7 +80,7 @@ def validate(kind: type[_S], data: Mapping[str, Any], origin: str) -> _S:
 
 
 def _lines(kind: type[Spec], problems: Sequence[Any], data: Mapping[str, Any], origin: str) -> list[str]:
-    """One line a problem; missing keys of one table share a line, and so do the ways in which a value could be right."""
+    """One line a problem; missing keys of one table share a line, and so do the ways for a value to be right."""
     located = [(_location(problem, data), problem) for problem in problems]
     inner = {where[:depth] for where, _ in located for depth in range(len(where))}
     missing: dict[tuple[Any, ...], list[str]] = {}

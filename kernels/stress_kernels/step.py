@@ -19,9 +19,6 @@ from stress_kernels.rows import pack, unpack, when
 from stress_kernels.state import Memory, Record, State, ledger_residual, pool_equity
 from stress_kernels.world import World
 
-_PATHS_TOGETHER = 8
-"""Rounds are carried out for this fraction of the paths at a time."""
-_FEWEST = 64
 _DUST = 1e-3
 """A queue of at most this is rounding [coins]."""
 
@@ -127,7 +124,7 @@ def _cascade(
     live are gathered, go through one round, and are put back.
     """
     paths = record.shape[0]
-    few = min(paths, max(paths // _PATHS_TOGETHER, _FEWEST))
+    few = min(paths, world.lanes)
     reach = triggered(state, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 

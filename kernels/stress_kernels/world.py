@@ -96,6 +96,8 @@ class World:
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()
+    lanes: int = static()
+    """Paths that go through a cascade round together; what fits the cache of a CPU core, as many as possible on a GPU."""
     window: int = static()
     """Longest mark window [steps]."""
     blocks: int = static()

@@ -27,7 +27,7 @@ POINTS = (
     ([10, 14, 30, 60, 65, 120], [0, 0.07, 0.02, 0.02, -0.10, -0.06]),
     ([15, 18, 60, 75, 120], [0, -0.15, -0.06, 0.10, 0.08]),
 )
-"""Minutes and BTC's move from the start at them, log-linear between: five crashes, and a crash that turns into a rally."""
+"""Minutes, and BTC's move from the start at them, log-linear between; the last is a crash that turns into a rally."""
 
 
 def stressed(rows: int = 6000, **overrides: Any) -> tuple[Run, Built]:
@@ -69,7 +69,7 @@ def positions_of(run: Run, built: Built) -> Positions:
 
 
 def paths(seed: int = 1) -> np.ndarray:
-    """Log indices after each minute: correlated noise around `POINTS`, in 32 bits as the engine reads them [step, A, path]."""
+    """Log indices after each minute, correlated noise around `POINTS`, in the engine's 32 bits [step, A, path]."""
     rng = np.random.default_rng(seed)
     common, own = rng.normal(size=(STEPS, 1, PATHS)), rng.normal(size=(STEPS, 2, PATHS))
     sd = np.array([0.022, 0.028])[:, None] / np.sqrt(1440)

@@ -1,0 +1,127 @@
+"""The engine against the slow twin on a stressed population: what a ladder of cells costs in accuracy.
+
+Six paths of two hours (crashes of 5 to 20 % and a rally, with noise) over 6,000 rows on BTC and ETH at three venues,
+in float32 with 2,048 rungs: 49 bn USD are liquidated in all. Small books are exact (`test_small_books.py`); here the
+cells (a trigger counts at the middle of its cell), six margin classes and one entry class take part.
+
+Three things are approximations by design, each measured here on its own:
+
+- **Order in the engine's queue.** A ladder admits by trigger, the prose pro rata among those triggered in a round. An
+  account that waits settles when its last part is closed, so in a falling market the ladder takes its losses earlier
+  and in other hands. `in_trigger_order` gives the twin the ladder's order; what is left then is everything else.
+- **Partial closes** (`tiers`) are further rungs that assume a close at the trigger.
+- **Winners** are known by the mean entry price of their ladder: an account that is not in profit may be deleveraged
+  in another's stead, and what is left of a deleveraged account keeps its trigger though it now is better covered.
+"""
+
+import numpy as np
+import pytest
+import reference.twin
+from reference.bridge import engine, in_trigger_order, twin_of, watch_as_often
+from reference.population import THIN, paths, positions_of, stressed
+
+MILLION = 1e6
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Outputs of engine and twin for one set of changes."""
+
+    def compare(by_trigger: bool = False, **changes):
+        watch_as_often(monkeypatch)
+        if by_trigger:
+            monkeypatch.setattr(reference.twin, "admit", in_trigger_order)
+        run, built = stressed(**changes)
+        path = paths()
+        return engine(path, built), twin_of(path.astype(float), run, positions_of(run, built), built)
+
+    return compare
+
+
+def by_hour(out) -> np.ndarray:
+    """Liquidation volume [hour, path]."""
+    return out["liquidation_volume"].sum(axis=(1, 2, 3))
+
+
+def worst_hour(ours, theirs) -> float:
+    """Largest relative error of an hour's volume above a million USD."""
+    mine, wanted = by_hour(ours), by_hour(theirs)
+    seen = wanted > MILLION
+    return float(np.max(np.abs(mine[seen] / wanted[seen] - 1)))
+
+
+def error(ours, theirs, name: str) -> float:
+    """Relative error of a sum over the run, which must be above a million USD to count."""
+    total = theirs[name].sum()
+    assert total > MILLION
+    return float(ours[name].sum() / total - 1)
+
+
+def test_full_staging(both):
+    """Measured: the worst hour 0.29 %; deficit +0.29, surplus +0.22, adl volume +0.11, haircut +0.01 %."""
+    ours, theirs = both(by_trigger=True, staging="full")
+    assert worst_hour(ours, theirs) < 0.01
+    for name in ("deficit", "surplus", "adl_volume", "adl_haircut"):
+        assert abs(error(ours, theirs, name)) < 0.02, name
+    assert np.max(np.abs(ours["index_low"].min(axis=0) / theirs["index_low"].min(axis=0) - 1)) < 0.002
+
+
+def test_full_staging_without_a_queue(both):
+    """Measured: volume -0.01, deficit +0.11, surplus +2.4 % (of 3.4 M USD, a 15,000th of the volume: margin classes).
+
+    The last path rallies after winners were deleveraged: there the twin liquidates two accounts of 14 M USD that the
+    ladder had closed as winners. That hour is left out.
+    """
+    ours, theirs = both(staging="full", throughput=1e15)
+    rally = by_hour(theirs)[1, -1]
+    assert MILLION < rally < 30 * MILLION
+    assert worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs))) < 0.01
+    assert abs(error(ours, theirs, "liquidation_volume")) < 0.002
+    assert abs(error(ours, theirs, "deficit")) < 0.01
+    assert abs(error(ours, theirs, "surplus")) < 0.04
+    assert abs(error(ours, theirs, "adl_haircut")) < 0.01
+
+
+def test_order_in_the_queue(both):
+    """Against the prose's order. Measured: the worst hour 0.35 %; deficit +10 (by path +2 to +14), haircut -10 %."""
+    ours, theirs = both(staging="full")
+    assert worst_hour(ours, theirs) < 0.01
+    assert abs(error(ours, theirs, "adl_volume")) < 0.03
+    assert 0 < error(ours, theirs, "deficit") < 0.13
+    assert -0.13 < error(ours, theirs, "adl_haircut") < 0
+
+
+def test_pools_of_a_tenth(both):
+    """Pools run dry and losses are socialised. Measured: volume -0.8, deficit +1.3, adl volume -1.7, haircut -2.5,
+    socialised +4.8 %; nearly all of it from the last path, where one pool is exhausted a round earlier."""
+    ours, theirs = both(by_trigger=True, staging="full", pool_usd=THIN)
+    bounds = {"liquidation_volume": 0.02, "deficit": 0.03, "adl_volume": 0.03, "adl_haircut": 0.05}
+    for name, bound in (bounds | {"socialised_loss": 0.1}).items():
+        assert abs(error(ours, theirs, name)) < bound, name
+    ours, theirs = ({k: v[..., :-1] for k, v in out.items()} for out in (ours, theirs))
+    assert worst_hour(ours, theirs) < 0.01
+    assert abs(error(ours, theirs, "socialised_loss")) < 0.02
+    assert np.mean(np.isnan(ours["fund_exhausted_hour"]) == np.isnan(theirs["fund_exhausted_hour"])) > 0.9
+
+
+def test_partial_closes(both):
+    """`tiers` without a queue. Measured: volume -0.4, deficit +3.9, surplus -5, first round +2.8 %; the worst hour,
+    but for the rally, below 1 %."""
+    ours, theirs = both(throughput=1e15)
+    assert worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs))) < 0.015
+    assert abs(error(ours, theirs, "liquidation_volume")) < 0.01
+    assert abs(error(ours, theirs, "deficit")) < 0.06
+    assert abs(error(ours, theirs, "surplus")) < 0.08
+    assert abs(error(ours, theirs, "first_round_volume")) < 0.05
+
+
+def test_defaults(both):
+    """`tiers` and the queue in the prose's order. Measured: the worst hour 1.4 %; volume -0.6, deficit +12, surplus -3,
+    adl volume +0.6, haircut -11 %."""
+    ours, theirs = both()
+    assert worst_hour(ours, theirs) < 0.02
+    assert abs(error(ours, theirs, "liquidation_volume")) < 0.01
+    assert 0 < error(ours, theirs, "deficit") < 0.15
+    assert abs(error(ours, theirs, "surplus")) < 0.06
+    assert abs(error(ours, theirs, "adl_volume")) < 0.02
+    assert -0.15 < error(ours, theirs, "adl_haircut") < 0
