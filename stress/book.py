@@ -200,7 +200,8 @@ def compile_book(
         margin[v, a, s], partial[v, a, s] = _class_margins(side)
         rates[v, a, s] = _mean_rate(side, schedules[v, a])
         if exact:
-            depth[v, a, s, side.entry_class, cell] = np.where(np.isfinite(side.depth), side.depth, np.inf)
+            finite = np.isfinite(side.depth)
+            depth[v, a, s, side.entry_class[finite], cell[finite]] = side.depth[finite]
     ladders = Ladders(
         rows=rows_table, depth=depth, log_margin=margin, partial=partial, trigger_rate=rates,
         spread=np.asarray(SPREAD, dtype), cells=cells, probes=probes,

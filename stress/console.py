@@ -74,6 +74,7 @@ def _facts(attrs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("made in", "wall time", f"{attrs['wall_seconds']:,.1f} s{part}"),
         ("", "speed", f"{attrs['paths_per_second']:,.0f} paths/s"),
         ("", "device", str(attrs["device"])),
+        ("", "version", f"{attrs['liqstress_version']} ({str(attrs['git_commit'])[:7]})"),
     ]
 
 

@@ -57,8 +57,8 @@ class Deleveraged:
     """By side of the LOSERS."""
     reach: Float[Array, "v a s e p"]
     scale: Float[Array, "v a s e p"]
-    accounts: Float[Array, "v a s p"]
-    """Winners touched, by their own side."""
+    accounts: Float[Array, "v a s e p"]
+    """Winners touched, by their own ladder."""
     top: Float[Array, "v a s p"]
     """Coins of the largest 1 % of accounts among those closed, by the winners' side."""
 
@@ -144,7 +144,7 @@ def deleverage(
         coins=got[:, :, ::-1],
         reach=jnp.where(taking & queue, place, reach),
         scale=jnp.where(taking & ~queue, scale * kept, scale),
-        accounts=add_up(counted, 3),
+        accounts=counted,
         top=add_up(touched(TOP), 3),
     )
 

@@ -9,18 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.engine import admit
+from stress_kernels.engine import Queue, admit
 from stress_kernels.ladder import (
-    ACCOUNTS,
     Ladders,
     Sweep,
     depth_of,
     direction,
     position,
-    quantity,
-    row_at,
     split,
-    sweep,
 )
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, side_sign
 from stress_kernels.money import add_up
@@ -84,30 +80,28 @@ def cascade_round(
     mark_move, shift = jnp.expm1(state.quotes.mark), shift_of(state)
     mark = 1 + mark_move
     record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
-    row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
-    taken_in = admit(ladders, record.done, reach, row_done, row_reach, record.scale, record.budget, mark)
-    whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
+    taken_in = jax.lax.optimization_barrier(admit(ladders, record.queue, reach, record.scale, record.budget, mark))
+    whole = taken_in.swept
     equity = pool_equity(state.funds, mark_move, world)
     orders = _sort(whole, equity, state.funds.adl_on, record.scale, mark_move, shift, ladders, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
-    to_adl = jax.lax.optimization_barrier(fills.adl * orders.usd + orders.direct_usd)
+    need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark[:, :, None])
     idle = taken_in.queued <= 0
     standing = Standing(reach, record.scale, state.taken, shift, idle, mark_move)
-    closed = _deleverage(to_adl / mark[:, :, None], standing, ladders, world)
-    fills, direct_fills = _share_adl(fills, to_adl, closed.coins * mark[:, :, None])
+    closed = _deleverage(need, standing, ladders, world)
+    fills, direct_fills = _share_adl(fills, need, closed.coins)
 
     claims = _settle(orders, fills, direct_fills, record.scale, shift, mark_move, ladders, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
     standing = replace(standing, reach=closed.reach, scale=closed.scale)
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
 
-    triggered_coins = add_up(record.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    accounts = add_up(record.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
+    triggered_coins = add_up(taken_in.triggered - state.queued, 2, 3)
     hour = replace(
-        _tally(outcome.hour, done, closed, mark_move),
+        _tally(outcome.hour, done, closed, mark_move, world),
         first_round=record.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
-        accounts=record.hour.accounts + accounts,
+        accounts=record.hour.accounts + add_up(taken_in.accounts, 1, 2, 3),
     )
     state = replace(
         state,
@@ -118,7 +112,11 @@ def cascade_round(
         residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
     )
     record = Record(
-        done=jnp.where(idle, closed.reach, taken_in.done),
+        queue=jax.tree.map(
+            lambda waits, none: jnp.where(idle, none, waits),
+            taken_in.queue,
+            Queue(done=closed.reach, seam=closed.reach, part=jnp.ones_like(closed.reach)),
+        ),
         scale=closed.scale,
         budget=jnp.maximum(record.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
@@ -188,9 +186,9 @@ def _fill(
     usd, mark, sign = orders.usd, 1 + mark_move, side_sign(orders.usd)
     line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
     book = fill_book(usd, line, state.quotes.mark, world)
-    after_book = usd - book.usd
+    after_book = jnp.maximum(usd - book.usd, 0.0)
     auction = fill_auction(after_book, makers_left)
-    after_auction = after_book - auction
+    after_auction = jnp.maximum(after_book - auction, 0.0)
     inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * mark)
     room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
     takeover = fill_takeover(after_auction, room, world)
@@ -199,7 +197,7 @@ def _fill(
         book=book.usd / safe,
         auction=auction / safe,
         takeover=takeover / safe,
-        adl=(after_auction - takeover) / safe,
+        adl=jnp.maximum(after_auction - takeover, 0.0) / safe,
         remainder=jnp.zeros_like(usd),
         book_move=jnp.expm1(book.price_log),
         auction_move=mark[:, :, None] * (1 - sign * world.discount[:, :, None, None]) - 1,
@@ -220,7 +218,7 @@ def _deleverage(need: Float[Array, "v a s p"], standing: Standing, ladders: Ladd
 
     def none() -> adl.Deleveraged:
         nothing = jnp.zeros_like(need)
-        return adl.Deleveraged(nothing, standing.reach, standing.scale, nothing, nothing)
+        return adl.Deleveraged(nothing, standing.reach, standing.scale, jnp.zeros_like(standing.scale), nothing)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
@@ -255,7 +253,9 @@ def _settle(
     return jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, mark_move))
 
 
-def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"]) -> Hour:
+def _tally(
+    hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"], world: World
+) -> Hour:
     """Add a round's volumes, and what winners bore, to the hour."""
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
@@ -267,7 +267,11 @@ def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[A
         hour,
         layers=hour.layers + layers,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
-        adl_accounts=hour.adl_accounts + add_up(closed.accounts, 1, 2),
+        adl_accounts=jnp.where(
+            world.rules.adl_queue[:, None, None, None, None],
+            hour.adl_accounts + closed.accounts,
+            jnp.maximum(hour.adl_accounts, closed.accounts),
+        ),
         adl_burden=hour.adl_burden + add_up(burden, 1, 2),
         adl_burden_top=hour.adl_burden_top + add_up(top, 1, 2),
     )

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from stress_kernels.engine import Queue
 from stress_kernels.ladder import Ladders
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes, depth_divisor
@@ -105,12 +106,12 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
         residual=jnp.zeros((paths,), dtype),
     )
     record = Record(
-        done=ladder,
+        queue=Queue(done=ladder, seam=ladder, part=jnp.ones_like(ladder)),
         scale=jnp.ones_like(ladder),
         budget=market,
         makers_left=market,
         stocks=open_stocks(ladders, world, paths),
-        hour=open_hour(venues, assets, pools, paths, dtype),
+        hour=open_hour(venues, assets, entries, pools, paths, dtype),
     )
     memory = Memory(
         basis=jnp.zeros((world.window, *market.shape), dtype),
@@ -150,7 +151,7 @@ def _report(state: State, record: Record, world: World) -> Outputs:
         "fund_low": past.fund_low,
         "adl_volume": add_up(hour.layers[LAYERS.index("adl")], 2),
         "adl_haircut": hour.adl_haircut,
-        "adl_accounts": hour.adl_accounts,
+        "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3),
         "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
         "socialised_loss": hour.socialised,
         "index_close": jnp.exp(quotes.index),

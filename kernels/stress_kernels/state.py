@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from stress_kernels.engine import Queue
 from stress_kernels.ladder import CLASSES, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes
@@ -96,7 +97,8 @@ class Hour:
     surplus: Float[Array, "f p"]
     socialised: Float[Array, "f p"]
     adl_haircut: Float[Array, "v a p"]
-    adl_accounts: Float[Array, "v p"]
+    adl_accounts: Float[Array, "v a s e p"]
+    """Winners closed; where everyone in profit is, again and again, they count once."""
     adl_burden: Float[Array, "v p"]
     """|haircut| summed over markets [USD]."""
     adl_burden_top: Float[Array, "v p"]
@@ -107,8 +109,8 @@ class Hour:
 class Record:
     """The rest of a path between two rounds."""
 
-    done: Float[Array, "v a s e p"]
-    """Place on the ladder up to which accounts have been admitted and closed; from there to `State.reach` they wait."""
+    queue: Queue
+    """What waits in the liquidation engine, from what is done up to `State.reach`."""
     scale: Float[Array, "v a s e p"]
     """Share of the rungs not yet reached that deleveraging has left."""
     budget: Float[Array, "v a p"]
@@ -187,7 +189,7 @@ def open_extremes(quotes: Quotes, equity: Float[Array, "f p"]) -> Extremes:
     )
 
 
-def open_hour(venues: int, assets: int, pools: int, paths: int, dtype: jnp.dtype) -> Hour:
+def open_hour(venues: int, assets: int, entries: int, pools: int, paths: int, dtype: jnp.dtype) -> Hour:
     """An hour in which nothing has happened yet."""
 
     def zeros(*shape: int) -> Array:
@@ -201,7 +203,7 @@ def open_hour(venues: int, assets: int, pools: int, paths: int, dtype: jnp.dtype
         surplus=zeros(pools),
         socialised=zeros(pools),
         adl_haircut=zeros(venues, assets),
-        adl_accounts=zeros(venues),
+        adl_accounts=zeros(venues, assets, 2, entries),
         adl_burden=zeros(venues),
         adl_burden_top=zeros(venues),
     )

@@ -13,6 +13,7 @@ from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
 from stress_kernels.layers import curve
 from stress_kernels.money import add_up
+from stress_kernels.pools import exhausted
 from stress_kernels.price import push, quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.rows import pack, unpack, when
@@ -205,7 +206,7 @@ def _watch(state: State, memory: Memory, world: World) -> tuple[State, Memory]:
     rolling = jnp.max(jnp.where(within[..., None], peaks, -jnp.inf), axis=0)
     share = world.rules.adl_share[world.pool_venue][:, None]
     hour = (k // world.steps_per_hour).astype(equity.dtype)
-    gone = (state.extremes.fund_low <= 0) & jnp.isnan(state.funds.exhausted_hour)
+    gone = exhausted(state.extremes.fund_low) & jnp.isnan(state.funds.exhausted_hour)
     funds = replace(
         state.funds,
         adl_on=(share <= 1) & (equity <= (1 - share) * rolling),

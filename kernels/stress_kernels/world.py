@@ -97,7 +97,7 @@ class World:
     hours: int = static()
     rounds: int = static()
     lanes: int = static()
-    """Paths that go through a cascade round together; what fits the cache of a CPU core, as many as possible on a GPU."""
+    """Paths that go through a cascade round together: what fits the cache of a core."""
     window: int = static()
     """Longest mark window [steps]."""
     blocks: int = static()
