@@ -211,7 +211,9 @@ def compile_book(
     return Book(ladders, exact, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
 
 
-def _side(positions: Positions, rows: NDArray[np.int64], schedule: Schedule, start: float, cells: int, entry_classes: int) -> Side:
+def _side(
+    positions: Positions, rows: NDArray[np.int64], schedule: Schedule, start: float, cells: int, entry_classes: int
+) -> Side:
     """Closings of one market side, with the class and the cell of each."""
     quantity = positions.quantity[rows] * start
     entry = positions.entry_price[rows] / start
@@ -300,7 +302,9 @@ def _largest(size: Array, count: Array) -> Array:
     return chosen
 
 
-def _place(sides: dict[tuple[int, int, int], Side], cells: int) -> tuple[dict[tuple[int, int, int], NDArray[np.int64]], int]:
+def _place(
+    sides: dict[tuple[int, int, int], Side], cells: int
+) -> tuple[dict[tuple[int, int, int], NDArray[np.int64]], int]:
     """Give every distinct trigger a cell of its own, where that moves none far; else leave cells shared.
 
     Returns:

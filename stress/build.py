@@ -115,7 +115,9 @@ def _positions(run: Run, start: np.ndarray, floor: np.ndarray, rate: np.ndarray)
         volatility = np.array([asset.daily_volatility for asset in run.assets.values()])
         return run.portfolio.population.draw(venues, assets, start, volatility, floor, rate)
     if run.portfolio.collateral is not None:
-        raise InputError(f"{run.portfolio.collateral}: cross margin is not supported yet. Leave out portfolio.collateral.")
+        raise InputError(
+            f"{run.portfolio.collateral}: cross margin is not supported yet. Leave out portfolio.collateral."
+        )
     assert run.portfolio.positions is not None
     return read_positions(run.portfolio.positions, venues, {v: run.markets(v) for v in venues}, assets)
 

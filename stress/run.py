@@ -74,7 +74,7 @@ def run(
         {
             "end_time": _now(),
             "wall_seconds": round(ended - began, 3),
-            "paths_of_session": todo,
+            "paths_computed": todo,
             "paths_per_second": round(todo / (ended - simulated), 1),
         }
     )

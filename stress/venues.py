@@ -47,7 +47,9 @@ class Market(Spec):
         if not self.tiers:
             raise ValueError("tiers is empty, expected at least one. Add a tier with floor_usd = 0.")
         if self.tiers[0].floor_usd != 0:
-            raise ValueError(f"tiers[0].floor_usd is {self.tiers[0].floor_usd:g} USD, expected 0. Start with the lowest tier.")
+            raise ValueError(
+                f"tiers[0].floor_usd is {self.tiers[0].floor_usd:g} USD, expected 0. Start with the lowest tier."
+            )
         for i, (low, high) in enumerate(zip(self.tiers, self.tiers[1:], strict=False), start=1):
             if high.floor_usd <= low.floor_usd:
                 raise ValueError(

@@ -70,7 +70,7 @@ def test_a_run_carries_its_provenance(finished: Finished) -> None:
     assert json.loads(attrs["config"])["seed"] == attrs["seed"] == 3
     assert attrs["liqstress_version"] == stress.__version__
     assert attrs["backend"] == "cpu"
-    assert attrs["paths_of_session"] == 40
+    assert attrs["paths_computed"] == 40
     assert len(attrs["config_sha256"]) == 64
 
 

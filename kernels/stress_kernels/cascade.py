@@ -9,14 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.engine import Queue, admit
+from stress_kernels.engine import admit
 from stress_kernels.ladder import (
+    ACCOUNTS,
     Ladders,
     Sweep,
     depth_of,
     direction,
     position,
+    quantity,
+    row_at,
     split,
+    sweep,
 )
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, side_sign
 from stress_kernels.money import add_up
@@ -80,8 +84,9 @@ def cascade_round(
     mark_move, shift = jnp.expm1(state.quotes.mark), shift_of(state)
     mark = 1 + mark_move
     record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
-    taken_in = jax.lax.optimization_barrier(admit(ladders, record.queue, reach, record.scale, record.budget, mark))
-    whole = taken_in.swept
+    row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
+    taken_in = admit(ladders, record.done, reach, row_done, row_reach, record.scale, record.budget, mark)
+    whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, mark_move, world)
     orders = _sort(whole, equity, state.funds.adl_on, record.scale, mark_move, shift, ladders, world)
 
@@ -97,11 +102,12 @@ def cascade_round(
     standing = replace(standing, reach=closed.reach, scale=closed.scale)
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
 
-    triggered_coins = add_up(taken_in.triggered - state.queued, 2, 3)
+    triggered_coins = add_up(record.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
+    accounts = add_up(record.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
     hour = replace(
         _tally(outcome.hour, done, closed, mark_move, world),
         first_round=record.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
-        accounts=record.hour.accounts + add_up(taken_in.accounts, 1, 2, 3),
+        accounts=record.hour.accounts + accounts,
     )
     state = replace(
         state,
@@ -112,11 +118,7 @@ def cascade_round(
         residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
     )
     record = Record(
-        queue=jax.tree.map(
-            lambda waits, none: jnp.where(idle, none, waits),
-            taken_in.queue,
-            Queue(done=closed.reach, seam=closed.reach, part=jnp.ones_like(closed.reach)),
-        ),
+        done=jnp.where(idle, closed.reach, taken_in.done),
         scale=closed.scale,
         budget=jnp.maximum(record.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
@@ -253,9 +255,7 @@ def _settle(
     return jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, mark_move))
 
 
-def _tally(
-    hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"], world: World
-) -> Hour:
+def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"], world: World) -> Hour:
     """Add a round's volumes, and what winners bore, to the hour."""
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]

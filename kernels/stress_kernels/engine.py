@@ -1,9 +1,4 @@
-"""The liquidation engine's queue: what is admitted in a round, at most its throughput.
-
-First in, first out by round, and in proportion inside a round. What waits lies on a ladder in two blocks: an older
-one, of which a share still waits everywhere, and behind it all that was triggered later. When the older is finished,
-the other takes its place. So the order of rounds is kept between the two blocks; inside the second it is not.
-"""
+"""The liquidation engine's queue: what is admitted in a round, at most its throughput."""
 
 from __future__ import annotations
 
@@ -11,80 +6,78 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import ACCOUNTS, Ladders, Sweep, quantity, row_at, sweep
+from stress_kernels.ladder import Ladders, quantity, row_at
 from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 
 
 @pytree
-class Queue:
-    """What waits in the engine, by ladder; nothing where the three places are one."""
-
-    done: Float[Array, "v a s e p"]
-    """Place up to which everything has been admitted."""
-    seam: Float[Array, "v a s e p"]
-    """Place up to which the older block goes; the later one goes on to what has been triggered."""
-    part: Float[Array, "v a s e p"]
-    """Share of the older block that still waits."""
-
-
-@pytree
 class Admitted:
     """What a round takes in, by ladder."""
 
-    swept: Sweep
-    queue: Queue
-    """What waits now."""
+    done: Float[Array, "v a s e p"]
+    """Place up to which everything has now been admitted."""
+    row: Float[Array, "v a s e column p"]
+    """Cumulative sums there."""
     queued: Float[Array, "v a s e p"]
-    """Coins that wait now."""
-    triggered: Float[Array, "v a s e p"]
-    """Coins that waited before, those newly triggered among them."""
-    accounts: Float[Array, "v a s e p"]
-    """Accounts taken in."""
+    """Coins still waiting."""
 
 
 def admit(
     ladders: Ladders,
-    queue: Queue,
+    done: Float[Array, "v a s e p"],
     reach: Float[Array, "v a s e p"],
+    row_done: Float[Array, "v a s e column p"],
+    row_reach: Float[Array, "v a s e column p"],
     scale: Float[Array, "v a s e p"],
     budget: Float[Array, "v a p"],
     mark: Float[Array, "v a p"],
 ) -> Admitted:
-    """Admit what waits, older block first, in proportion over the ladders of a market.
+    """Admit what waits, in ladder order, in proportion between the ladders of a market.
+
+    Ladder order is the order of triggers: first in, first out by round; inside a round an account-by-account engine
+    shares pro rata instead. Against one, in crashes where the queue binds, hourly volumes differ by 0.4 %, deficits
+    by +2 to +14 % and haircuts by -10 %; given this order it agrees to 0.3 % (tests/test_against_twin.py). Thin funds
+    that run dry in such a queue send less to the book and more to deleveraging (README, table of published cases).
 
     Args:
-        reach: Place up to which accounts have been triggered.
-        scale: Share of every rung that earlier deleveraging left.
         budget: What the engine can still take in [USD].
         mark: Mark price [USD per coin].
     """
-    row_done, row_reach = row_at(ladders, queue.done), row_at(ladders, reach)
-    row_seam = jax.lax.cond(jnp.any(queue.seam > queue.done), lambda: row_at(ladders, queue.seam), lambda: row_done)
-    older = queue.part * (quantity(row_seam) - quantity(row_done)) * scale
-    later = (quantity(row_reach) - quantity(row_seam)) * scale
+    held, target = quantity(row_done), quantity(row_reach)
+    waiting = jnp.maximum(target - held, 0.0)
+    demand = add_up(waiting * scale, 2, 3) * mark
+    part = share(budget, demand)[:, :, None, None]
+    binding = jax.lax.optimization_barrier(jnp.broadcast_to((part < 1) & (waiting > 0), waiting.shape))
 
-    def usd(coins: Float[Array, "v a s e p"]) -> Float[Array, "v a p"]:
-        return add_up(coins, 2, 3) * mark
+    def everything() -> tuple[Array, Array]:
+        return reach, row_reach
 
-    of_older = share(budget, usd(older))
-    of_later = share(jnp.maximum(budget - usd(older), 0.0), usd(later))
-    of_older, of_later = (jnp.broadcast_to(x[:, :, None, None], reach.shape) for x in (of_older, of_later))
-    weight_older = jnp.where(queue.seam > queue.done, of_older * queue.part, 1.0)
-    weights = jax.lax.optimization_barrier((weight_older, of_later))
+    def some() -> tuple[Array, Array]:
+        place = _place_of(ladders, held + part * waiting, done, reach)
+        place = jnp.where(binding, place, reach)
+        return place, row_at(ladders, place)
 
-    counted = (row[..., ACCOUNTS, :] for row in (row_done, row_seam, row_reach))
-    at_done, at_seam, at_reach = counted
-    finished = of_older >= 1
-    return Admitted(
-        swept=sweep(queue.done, queue.seam, reach, row_done, row_seam, row_reach, *weights),
-        queue=Queue(
-            done=jnp.where(finished, jnp.where(of_later >= 1, reach, queue.seam), queue.done),
-            seam=jnp.where(finished, reach, queue.seam),
-            part=jnp.where(finished, 1 - of_later, queue.part * (1 - of_older)),
-        ),
-        queued=jnp.maximum(older * (1 - of_older), 0.0) + jnp.maximum(later * (1 - of_later), 0.0),
-        triggered=older + later,
-        accounts=scale * (weight_older * (at_seam - at_done) + of_later * (at_reach - at_seam)),
-    )
+    place, row = jax.lax.cond(jnp.any(binding), some, everything)
+    queued = jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)
+    return Admitted(done=place, row=row, queued=queued)
+
+
+def _place_of(
+    ladders: Ladders, coins: Float[Array, "v a s e p"], low: Float[Array, "v a s e p"], high: Float[Array, "v a s e p"]
+) -> Float[Array, "v a s e p"]:
+    """Place at which the cumulative quantity equals `coins`, between two places that bracket it."""
+
+    def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        below, above = bracket
+        middle = jnp.floor(0.5 * (below + above))
+        over = quantity(row_at(ladders, middle)) > coins
+        return jnp.where(over, below, middle), jnp.where(over, middle, above)
+
+    halvings = ladders.rows.shape[-2].bit_length()
+    rung, _ = jax.lax.fori_loop(0, halvings, bisect, (jnp.floor(low), jnp.ceil(high)))
+    before = quantity(row_at(ladders, rung))
+    width = quantity(row_at(ladders, rung + 1)) - before
+    part = jnp.where(width > 0, (coins - before) / jnp.where(width > 0, width, 1.0), 0.0)
+    return jnp.clip(rung + jnp.clip(part, 0.0, 1.0), low, high)

@@ -14,8 +14,6 @@ Axes: `v a` market, `s` side, `e` entry class, `c` margin class, `p` path.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,22 +133,11 @@ def quantity(row: Float[Array, "v a s e column p"]) -> Float[Array, "v a s e p"]
 
 @pytree
 class Sweep:
-    """A range of rungs, class by class: all of each rung, or a share that changes at a seam.
-
-    Quantities and values are sums from the seam on, with their shares: negative before it.
-    """
+    """A range of rungs, class by class."""
 
     low: Float[Array, "v a s e c p"]
     """Place where it starts."""
     high: Float[Array, "v a s e c p"]
-    seam: Float[Array, "v a s e c p"]
-    before: Float[Array, "v a s e c p"]
-    """Share of the rungs before the seam."""
-    behind: Float[Array, "v a s e c p"]
-    """Share of those behind it."""
-    quantity_seam: Float[Array, "v a s e c p"]
-    """Cumulative quantity at the seam, as in the table."""
-    value_seam: Float[Array, "v a s e c p"]
     quantity_low: Float[Array, "v a s e c p"]
     value_low: Float[Array, "v a s e c p"]
     quantity_high: Float[Array, "v a s e c p"]
@@ -169,35 +156,21 @@ class Sweep:
 
 def sweep(
     low: Float[Array, "v a s e p"],
-    seam: Float[Array, "v a s e p"],
     high: Float[Array, "v a s e p"],
     row_low: Float[Array, "v a s e column p"],
-    row_seam: Float[Array, "v a s e column p"],
     row_high: Float[Array, "v a s e column p"],
-    before: Float[Array, "v a s e p"],
-    behind: Float[Array, "v a s e p"],
 ) -> Sweep:
-    """The range between two places, `before` of each rung up to the seam and `behind` of each after it."""
-    (quantity_low, value_low), (quantity_seam, value_seam), (quantity_high, value_high) = (
-        classes(row) for row in (row_low, row_seam, row_high)
-    )
-
-    def each(x: Float[Array, "v a s e p"]) -> Float[Array, "v a s e c p"]:
-        return jnp.broadcast_to(x[..., None, :], quantity_low.shape)
-
-    parts = each(before), each(behind)
+    """The range between two places whose rows are known."""
+    quantity_low, value_low = classes(row_low)
+    quantity_high, value_high = classes(row_high)
+    shape = quantity_low.shape
     return Sweep(
-        low=each(low),
-        high=each(high),
-        seam=each(seam),
-        before=parts[0],
-        behind=parts[1],
-        quantity_seam=quantity_seam,
-        value_seam=value_seam,
-        quantity_low=parts[0] * (quantity_low - quantity_seam),
-        value_low=parts[0] * (value_low - value_seam),
-        quantity_high=parts[1] * (quantity_high - quantity_seam),
-        value_high=parts[1] * (value_high - value_seam),
+        low=jnp.broadcast_to(low[..., None, :], shape),
+        high=jnp.broadcast_to(high[..., None, :], shape),
+        quantity_low=quantity_low,
+        value_low=value_low,
+        quantity_high=quantity_high,
+        value_high=value_high,
     )
 
 
@@ -223,14 +196,11 @@ def split(
     start = (first + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
     pair = jax.lax.optimization_barrier(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0))
     at_low, at_high = place <= whole.low, place >= whole.high
-    part = jnp.where(place <= whole.seam, whole.before, whole.behind)
-    quantity_mid = part * (pair[0] - whole.quantity_seam)
-    value_mid = part * (pair[1] - whole.value_seam)
-    quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, quantity_mid))
-    value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, value_mid))
+    quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
+    value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
     place, quantity_mid, value_mid = jax.lax.optimization_barrier((place, quantity_mid, value_mid))
-    bankrupt = replace(whole, high=place, quantity_high=quantity_mid, value_high=value_mid)
-    solvent = replace(whole, low=place, quantity_low=quantity_mid, value_low=value_mid)
+    bankrupt = Sweep(whole.low, place, whole.quantity_low, whole.value_low, quantity_mid, value_mid)
+    solvent = Sweep(place, whole.high, quantity_mid, value_mid, whole.quantity_high, whole.value_high)
     return bankrupt, solvent
 
 

@@ -28,12 +28,8 @@ def unpack[T](table: Float[Array, "p column"], like: T) -> T:
     """The pytree of which `table` is the rows; `like` gives structure, dtypes and shapes but for the paths."""
     leaves, structure = jax.tree.flatten(like)
     # Turned round once: what reads a column then reads consecutive numbers.
-    columns, paths, start, parts = (
-        jax.lax.optimization_barrier(with_layout_constraint(table, _ROWS).T),
-        table.shape[0],
-        0,
-        [],
-    )
+    columns = jax.lax.optimization_barrier(with_layout_constraint(table, _ROWS).T)
+    paths, start, parts = table.shape[0], 0, []
     for leaf in leaves:
         size = math.prod(leaf.shape[:-1])
         part = jax.lax.slice_in_dim(columns, start, start + size)

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.engine import Queue
 from stress_kernels.ladder import Ladders
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes, depth_divisor
@@ -106,7 +105,7 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
         residual=jnp.zeros((paths,), dtype),
     )
     record = Record(
-        queue=Queue(done=ladder, seam=ladder, part=jnp.ones_like(ladder)),
+        done=ladder,
         scale=jnp.ones_like(ladder),
         budget=market,
         makers_left=market,

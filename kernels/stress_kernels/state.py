@@ -8,7 +8,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stress_kernels.engine import Queue
 from stress_kernels.ladder import CLASSES, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes
@@ -109,8 +108,8 @@ class Hour:
 class Record:
     """The rest of a path between two rounds."""
 
-    queue: Queue
-    """What waits in the liquidation engine, from what is done up to `State.reach`."""
+    done: Float[Array, "v a s e p"]
+    """Place on the ladder up to which accounts have been admitted and closed; from there to `State.reach` they wait."""
     scale: Float[Array, "v a s e p"]
     """Share of the rungs not yet reached that deleveraging has left."""
     budget: Float[Array, "v a p"]
