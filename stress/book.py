@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS, ENTRY, TOP, Ladders
+from stress_kernels.pytree import host
 
 from stress.portfolio import Positions
 from stress.triggers import bankruptcy_price, deductions, trigger_price
@@ -83,7 +85,7 @@ def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule:
     counted = schedule.fee if schedule.fee_in_trigger else 0.0
     rate, deduction = schedule.rate, schedule.deduction
     owner, before = np.arange(len(cash)), np.full(len(cash), np.nan)
-    parts: list[tuple[Array, ...]] = []
+    parts: list[tuple[NDArray[Any], ...]] = []
     for last in [False] * (MOST_CLOSINGS - 1) + [True]:
         trigger = trigger_price(cash, quantity, rate, deduction, counted)
         # What is left after a cut may be past its trigger at once.
@@ -203,9 +205,15 @@ def compile_book(
             finite = np.isfinite(side.depth)
             depth[v, a, s, side.entry_class[finite], cell[finite]] = side.depth[finite]
     ladders = Ladders(
-        rows=rows_table, depth=depth, log_margin=margin, partial=partial, trigger_rate=rates,
-        spread=np.asarray(SPREAD, dtype), cells=cells, probes=probes,
-    )  # fmt: skip
+        rows=host(rows_table),
+        depth=host(depth),
+        log_margin=host(margin),
+        partial=host(partial),
+        trigger_rate=host(rates),
+        spread=host(SPREAD, dtype),
+        cells=cells,
+        probes=probes,
+    )
     notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
     long_usd = float(notional[positions.quantity > 0].sum())
     return Book(ladders, exact, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)

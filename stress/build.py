@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.stats import poisson
 from stress_kernels.ladder import Ladders
-from stress_kernels.pytree import pytree, static
+from stress_kernels.pytree import host, pytree, static
 from stress_kernels.shocks import brownian, jumps, points
 from stress_kernels.world import (
     ADL_BANKRUPTCY,
@@ -50,7 +53,7 @@ class Shock:
         """Log index after each step, (step a p), one path a key."""
         parts = ((brownian, self.brownian), (jumps, self.jumps), (points, self.points))
         drawn = [module.paths(params, keys, self.steps) for module, params in parts if params is not None]
-        return sum(drawn[1:], start=drawn[0])
+        return functools.reduce(jnp.add, drawn)
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,6 @@ def build(run: Run) -> Built:
 def _replay(run: Run) -> dict[str, np.ndarray]:
     if not isinstance(run.shock, Replay) or run.prices.dir is None:
         return {}
-    from pathlib import Path
-
     folder, files = Path(run.prices.dir), run.prices.files
     return load_replay(folder, files, list(run.assets), run.shock.start, run.horizon_hours * 3600, run.step_seconds)
 
@@ -127,8 +128,8 @@ def _past_trigger(run: Run, positions: Positions, error: PastTrigger) -> InputEr
     asset = list(run.assets)[positions.asset[row]]
     where = run.portfolio.positions or "population"
     return InputError(
-        f"{where}: row {row + 1}, margin is {positions.margin[row]:g} USD, expected enough for a position in {asset} that "
-        f"is not liquidated at the starting price of {error.start:g} USD (its trigger is {error.trigger:g} USD). "
+        f"{where}: row {row + 1}, margin is {positions.margin[row]:g} USD, expected enough for a position in {asset} "
+        f"that is not liquidated at the starting price of {error.start:g} USD (its trigger is {error.trigger:g} USD). "
         "Add margin, or leave the row out."
     )
 
@@ -155,12 +156,12 @@ def _world(run: Run, book: Book) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
-    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> Array:
         table = np.full((len(names), len(assets)), missing)
         for i, name in enumerate(names):
             for asset in run.markets(name):
                 table[i, assets.index(asset)] = getattr(run.venues[name].markets[asset], field) * scale
-        return table.astype(dtype)
+        return host(table, dtype)
 
     pools = [(i, pool) for i, name in enumerate(names) for pool in run.venues[name].pools]
     first = np.cumsum([0, *(len(run.venues[name].pools) for name in names)])
@@ -175,8 +176,8 @@ def _world(run: Run, book: Book) -> World:
     return World(
         impact=_impact(run, sigma, dt),
         rules=rules,
-        sigma=sigma.astype(dtype),
-        barrier_shift=np.array(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
+        sigma=host(sigma, dtype),
+        barrier_shift=host(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
         adv=market("adv_usd", missing=1.0),
         take_bound=market("take_bound_bps", scale=1e-4),
         throughput=market("throughput_usd_per_minute", scale=dt / 60),
@@ -184,10 +185,10 @@ def _world(run: Run, book: Book) -> World:
         discount=market("auction_discount_bps", scale=1e-4),
         unwind=market("unwind_usd_per_minute", scale=dt / 60),
         block=_block(run, book),
-        behind=behind.astype(dtype),
-        pool_venue=np.array([i for i, _ in pools], np.int32),
-        pool_cash=np.array([pool.equity_usd for _, pool in pools], dtype),
-        takeover_multiple=np.array([pool.takeover_multiple for _, pool in pools], dtype),
+        behind=host(behind, dtype),
+        pool_venue=host([i for i, _ in pools], np.int32),
+        pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
+        takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,
@@ -212,7 +213,7 @@ def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:
         "depth": float(spec.depth),
         "index_weight": 0.0 if replay is not None and replay.pin_index else 1.0,
     }
-    return Impact(**{name: np.asarray(value, run.dtype) for name, value in numbers.items()})
+    return Impact(**{name: host(value, run.dtype) for name, value in numbers.items()})
 
 
 def _rules(run: Run, dt: float) -> Rules:
@@ -220,27 +221,27 @@ def _rules(run: Run, dt: float) -> Rules:
     block = max(1, round(_BLOCK_SECONDS / dt)) * dt
     share = [np.inf if v.adl.drawdown_share is None else v.adl.drawdown_share for v in venues]
     return Rules(
-        fee=np.array([v.liquidation_fee_bps / 1e4 for v in venues], dtype),
-        surplus_to_pool=np.array([v.surplus_to == "pool" for v in venues]),
-        mark=np.array([_MARKS[v.mark] for v in venues], np.int32),
-        mark_window=np.array([max(1, round(v.mark_window_minutes * 60 / dt)) for v in venues], np.int32),
-        adl_queue=np.array([v.adl.ranking == "queue" for v in venues]),
-        adl_close=np.array([_CLOSE_AT[v.adl.close_at] for v in venues], np.int32),
-        adl_share=np.array(share, dtype),
-        adl_blocks=np.array([max(1, round(v.adl.drawdown_window_hours * 3600 / block)) for v in venues], np.int32),
-        straight_to_adl=np.array([v.adl.straight_to_adl for v in venues]),
-        funding_every=np.array([max(1, round(v.funding.interval_hours * 3600 / dt)) for v in venues], np.int32),
-        funding_interest=np.array([v.funding.interest for v in venues], dtype),
-        funding_clamp=np.array([v.funding.clamp for v in venues], dtype),
-        funding_cap=np.array([v.funding.cap for v in venues], dtype),
+        fee=host([v.liquidation_fee_bps / 1e4 for v in venues], dtype),
+        surplus_to_pool=host([v.surplus_to == "pool" for v in venues]),
+        mark=host([_MARKS[v.mark] for v in venues], np.int32),
+        mark_window=host([max(1, round(v.mark_window_minutes * 60 / dt)) for v in venues], np.int32),
+        adl_queue=host([v.adl.ranking == "queue" for v in venues]),
+        adl_close=host([_CLOSE_AT[v.adl.close_at] for v in venues], np.int32),
+        adl_share=host(share, dtype),
+        adl_blocks=host([max(1, round(v.adl.drawdown_window_hours * 3600 / block)) for v in venues], np.int32),
+        straight_to_adl=host([v.adl.straight_to_adl for v in venues]),
+        funding_every=host([max(1, round(v.funding.interval_hours * 3600 / dt)) for v in venues], np.int32),
+        funding_interest=host([v.funding.interest for v in venues], dtype),
+        funding_clamp=host([v.funding.clamp for v in venues], dtype),
+        funding_cap=host([v.funding.cap for v in venues], dtype),
     )
 
 
-def _block(run: Run, book: Book) -> np.ndarray:
+def _block(run: Run, book: Book) -> Array:
     """Hedgers' coins, over the markets in proportion to the accounts' longs."""
     total = np.asarray(book.ladders.rows)[:, :, 0, :, -1, 0:12:2].sum(axis=(2, 3), dtype=np.float64)
     share = total / total.sum() if total.sum() > 0 else np.zeros_like(total)
-    return (run.portfolio.block_usd * share).astype(run.dtype)
+    return host(run.portfolio.block_usd * share, run.dtype)
 
 
 def _shock(run: Run, replayed: dict[str, np.ndarray]) -> Shock:
@@ -248,15 +249,15 @@ def _shock(run: Run, replayed: dict[str, np.ndarray]) -> Shock:
     days, assets, shock = run.step_seconds / _DAY, list(run.assets), run.shock
     if isinstance(shock, Replay):
         log = np.stack([shock.scale * (replayed[asset][1:] - replayed[asset][0]) for asset in assets], axis=1)
-        zero = np.asarray(0.0, run.dtype)
-        return Shock(points=points.Points(log.astype(run.dtype), zero, zero), steps=steps)
+        zero = host(0.0, run.dtype)
+        return Shock(points=points.Points(host(log, run.dtype), zero, zero), steps=steps)
     if isinstance(shock, Prescribed):
         minutes = (np.arange(steps) + 1) * run.step_seconds / 60
         log = np.stack([shock.log_path(asset, minutes) for asset in assets], axis=1)
         given = points.Points(
-            log=log.astype(run.dtype),
-            size_sd=np.asarray(shock.jitter_size, run.dtype),
-            delay=np.asarray(shock.jitter_minutes * 60 / run.step_seconds, run.dtype),
+            log=host(log, run.dtype),
+            size_sd=host(shock.jitter_size, run.dtype),
+            delay=host(shock.jitter_minutes * 60 / run.step_seconds, run.dtype),
         )
         return Shock(brownian=_brownian(shock.noise, assets, days, run.dtype), points=given, steps=steps)
     return Shock(
@@ -267,7 +268,7 @@ def _shock(run: Run, replayed: dict[str, np.ndarray]) -> Shock:
 
 
 def _brownian(spec: Gbm | Merton | None, assets: list[str], days: float, dtype: str) -> brownian.Brownian | None:
-    return None if spec is None else brownian.Brownian(factor=spec.factor(assets, days).astype(dtype))
+    return None if spec is None else brownian.Brownian(factor=host(spec.factor(assets, days), dtype))
 
 
 def _jumps(spec: Merton, assets: list[str], days: float, steps: int, run: Run) -> jumps.Jumps:
@@ -281,20 +282,18 @@ def _jumps(spec: Merton, assets: list[str], days: float, steps: int, run: Run) -
     expected = float(per_day.max()) * days * steps
     shortest, longest = (60 * minutes / run.step_seconds for minutes in spec.common.minutes)
     return jumps.Jumps(
-        per_step=(per_day * days).astype(run.dtype),
-        mean=mean.astype(run.dtype),
-        sd=sd.astype(run.dtype),
-        loading=np.array(loading, run.dtype),
-        shortest=np.asarray(shortest, run.dtype),
-        longest=np.asarray(longest, run.dtype),
+        per_step=host(per_day * days, run.dtype),
+        mean=host(mean, run.dtype),
+        sd=host(sd, run.dtype),
+        loading=host(loading, run.dtype),
+        shortest=host(shortest, run.dtype),
+        longest=host(longest, run.dtype),
         most=_most_jumps(expected),
     )
 
 
 def _most_jumps(expected: float) -> int:
     """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
-    from scipy.stats import poisson
-
     return max(1, int(poisson.isf(1e-9, expected)) + 1)
 
 

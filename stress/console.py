@@ -68,7 +68,7 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
 
 def _facts(attrs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """How the run was made."""
-    done = int(attrs["paths_computed"])
+    done = int(attrs.get("paths_computed", attrs["paths"]))
     part = "" if done == int(attrs["paths"]) else f" (the last {done:,} paths, after --resume)"
     return [
         ("made in", "wall time", f"{attrs['wall_seconds']:,.1f} s{part}"),

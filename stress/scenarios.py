@@ -152,7 +152,8 @@ class Prescribed(Spec):
         for asset, moves in self.moves.items():
             if len(moves) != len(self.minutes):
                 raise ValueError(
-                    f"moves.{asset} has {len(moves)} values, expected {len(self.minutes)}, one for each of minutes. Add or remove some."
+                    f"moves.{asset} has {len(moves)} values, expected {len(self.minutes)}, one for each of minutes. "
+                    "Add or remove some."
                 )
         return self
 

@@ -12,7 +12,7 @@ def deductions(floor: Array, rate: Array) -> Array:
     """What makes maintenance continuous: D_j = D_{j-1} + floor_j (rate_j - rate_{j-1}).
 
     Args:
-        floor: Notional above which each tier applies, ascending, the first 0; unused tiers are infinite [USD], shape (..., tier).
+        floor: Notional above which each tier applies, ascending from 0; unused tiers infinite [USD], shape (..., tier).
         rate: Marginal maintenance rate of each tier [1], shape (..., tier); unused tiers repeat the last.
 
     Returns:

@@ -83,7 +83,7 @@ class Adl(Spec):
     close_at: Literal["bankruptcy", "mark", "index"]
     """Price at which winners are closed."""
     drawdown_share: Fraction | None = None
-    """ADL starts when the fund is this share below its rolling peak; absent: only on exhaustion and for left-over slices."""
+    """ADL starts when the fund is this share below its rolling peak; absent: on exhaustion and for left-over slices."""
     drawdown_window_hours: Positive = 8.0
     """Length of the rolling window [h]."""
     straight_to_adl: bool = False

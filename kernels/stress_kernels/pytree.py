@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, dataclass_transform
+from typing import Any, cast, dataclass_transform
 
 import jax
+import numpy as np
 
 
 def static(**kwargs: Any) -> Any:
@@ -17,3 +18,8 @@ def static(**kwargs: Any) -> Any:
 def pytree[T](cls: type[T]) -> type[T]:
     """Make `cls` a frozen dataclass and a pytree; fields marked `static()` are auxiliary data."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+def host(values: Any, dtype: Any = None) -> jax.Array:
+    """A NumPy array for a field of a pytree; it goes to the device with the whole pytree."""
+    return cast(jax.Array, np.asarray(values, dtype))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 _ROWS = Layout(major_to_minor=(0, 1))
 
 
-def pack[T](tree: T) -> Float[Array, "p column"]:
+def pack(tree: Any) -> Float[Array, "p column"]:
     """All leaves, (... p) each, side by side in the dtype of the first."""
     leaves = jax.tree.leaves(tree)
     paths, dtype = leaves[0].shape[-1], leaves[0].dtype

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 
 
@@ -50,7 +51,7 @@ def paths(params: Jumps, keys: Array, steps: int) -> Float[Array, "step a p"]:
 
     def at(_: None, step: Array) -> tuple[None, Float[Array, "a p"]]:
         share = jnp.clip((step.astype(dtype) + 1 - times) / lasts, 0.0, 1.0)
-        moved = jnp.sum(share * sizes, axis=1)
-        return None, sum(params.loading[s][:, None] * moved[s][None] for s in range(sources))
+        moved = add_up(share * sizes, 1)
+        return None, add_up(params.loading[:, :, None] * moved[:, None], 0)
 
     return jax.lax.scan(at, None, jnp.arange(steps))[1]
