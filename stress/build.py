@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from scipy.stats import poisson
+from scipy.special import pdtrc
 from stress_kernels.ladder import Ladders
 from stress_kernels.pytree import host, pytree, static
 from stress_kernels.shocks import brownian, jumps, points
@@ -294,7 +295,7 @@ def _jumps(spec: Merton, assets: list[str], days: float, steps: int, run: Run) -
 
 def _most_jumps(expected: float) -> int:
     """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
-    return max(1, int(poisson.isf(1e-9, expected)) + 1)
+    return next(most for most in itertools.count(1) if pdtrc(most, expected) < 1e-9)
 
 
 def on_device(built: Built) -> tuple[World, Ladders, Shock]:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from stress.population import Population
 from stress.prices import find_file
 from stress.scenarios import Merton, Shock
-from stress.spec import Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
+from stress.spec import BLOCK, Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
 
 _BOUNDS = {
@@ -102,7 +102,7 @@ class Run(Spec):
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
     chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
-    """Paths simulated together; the size of a shard of the store."""
+    """Paths between two writes, the size of a shard of the store: below 512, or a multiple of it."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
     impact: Impact = Impact()
@@ -113,6 +113,8 @@ class Run(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.chunk > BLOCK and self.chunk % BLOCK:
+            raise ValueError(f"chunk is {self.chunk} paths, expected at most {BLOCK} or a multiple of it. Choose 1024.")
         if 3600 % self.step_seconds:
             raise ValueError(
                 f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). "

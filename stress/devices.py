@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stress.spec import InputError
+from stress.spec import BLOCK, InputError
 
 Kind = Literal["auto", "cpu", "gpu"]
 _CACHE = "LIQSTRESS_CACHE"
@@ -28,8 +28,9 @@ class Devices:
         return f"{self.kind} ({len(self.all)} x {self.all[0].device_kind})"
 
     def dividing(self, chunk: int) -> Devices:
-        """As many of them as divide a chunk evenly."""
-        count = next(n for n in range(len(self.all), 0, -1) if chunk % n == 0)
+        """As many of them as share a chunk evenly, in whole blocks where it has any."""
+        shares = chunk // BLOCK if chunk % BLOCK == 0 else chunk
+        count = next(n for n in range(len(self.all), 0, -1) if shares % n == 0)
         return Devices(self.kind, self.all[:count])
 
 

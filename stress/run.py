@@ -20,7 +20,7 @@ import numpy as np
 from stress.config import Run, config_json, digest
 from stress.devices import Devices, Kind, choose
 from stress.results import VARIABLES, coords, dataset, open_run
-from stress.spec import RunError
+from stress.spec import BLOCK, RunError
 from stress.store import Store, read_attributes
 
 if TYPE_CHECKING:
@@ -195,14 +195,20 @@ def _program(devices: Devices, chunk: int) -> tuple[Callable[..., Any], Any]:
 
     mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
     local = chunk // len(devices.all)
+    size = min(local, BLOCK)
 
-    def block(seed: Any, first: Any, world: Any, ladders: Any, shock: Any) -> Any:
-        start = first + jax.lax.axis_index("paths") * local
-        outputs = simulate(shock.paths(path_keys(seed, start, local)), ladders, world)
+    def block(first: Any, seed: Any, world: Any, ladders: Any, shock: Any) -> Any:
+        outputs = simulate(shock.paths(path_keys(seed, first, size)), ladders, world)
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
 
+    def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
+        firsts = first + jax.lax.axis_index("paths") * local + size * jnp.arange(local // size)
+        # A program of one shape, however many paths and devices: another shape may round a last bit otherwise.
+        outputs = jax.lax.map(lambda start: block(start, seed, *fixed), firsts)
+        return jax.tree.map(lambda x: x.reshape(local, *x.shape[2:]), outputs)
+
     sharded = jax.shard_map(
-        block, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
+        blocks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
     )
     return jax.jit(sharded), mesh
 

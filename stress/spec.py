@@ -10,6 +10,9 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+BLOCK = 512
+"""Paths that one device simulates together. Chunks of whole blocks give the same paths to the last bit."""
+
 
 class InputError(Exception):
     """A config or an input file is wrong: one line that says where, what, and what to do. Exit code 2."""
