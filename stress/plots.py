@@ -133,15 +133,15 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """What each layer took per path: the mean of all paths, and of the worst 1 % of them by volume."""
+    """What each layer took per path: the mean of all paths, and of the 1 % on which the funds fell most."""
     ds, ax = sound(ds), _axes(ax, "What absorbed the forced orders, per run")
     weight, taken = weights(ds), by_path(ds, "absorbed_volume", "layer")
-    total = taken.sum(axis=1)
-    worst = weight * (total >= risk.quantile(total, [1 - _WORST], weight)[0])
+    falls = by_path(ds, "fund_drawdown")
+    worst = weight * (falls >= risk.quantile(falls, [1 - _WORST], weight)[0])
     rows = np.arange(taken.shape[1])
     series = (
         ("mean of all paths", weight, BLUE, "o", -0.16),
-        ("mean of the worst 1 % by volume", worst, VERMILION, "D", 0.16),
+        ("mean of the 1 % worst for the funds", worst, VERMILION, "D", 0.16),
     )
     means = np.array([share @ taken / share.sum() for _, share, *_ in series])
     shown = means[means > 0] / 1e6
