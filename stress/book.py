@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,6 +207,7 @@ def compile_book(
             depth[v, a, s, side.entry_class[finite], cell[finite]] = side.depth[finite]
     ladders = Ladders(
         rows=host(rows_table),
+        coins=host(functools.reduce(np.add, (rows_table[..., column] for column in range(0, 2 * CLASSES, 2)))),
         depth=host(depth),
         log_margin=host(margin),
         partial=host(partial),

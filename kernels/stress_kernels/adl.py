@@ -19,6 +19,7 @@ from stress_kernels.ladder import (
     ENTRY,
     TOP,
     Ladders,
+    coins_at,
     direction,
     position,
     quantity,
@@ -178,6 +179,8 @@ def _best_ranked(
     margin = add_up(weights * ladders.log_margin[..., None], -2) / jnp.maximum(add_up(weights, -2), 1e-30)
     end = jnp.asarray(ladders.rows.shape[-2] - 2, reach.dtype)
 
+    begun = quantity(left.row)
+
     def places(rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s e p"]:
         bankruptcy = mark * (1 - sign * left.rate * jnp.exp(-rank_log)[:, :, :, None]) - shift
         price_log = jnp.log(jnp.maximum(bankruptcy, 1e-6)) - margin
@@ -185,7 +188,7 @@ def _best_ranked(
         return jnp.where(taking, found, reach)
 
     def coins(place: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
-        closed = scale * (quantity(row_at(ladders, place)) - quantity(left.row))
+        closed = scale * (coins_at(ladders, place) - begun)
         return add_up(jnp.where(taking, closed, 0.0), 3)
 
     def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Ladders, quantity, row_at
+from stress_kernels.ladder import Ladders, coins_at, quantity, row_at
 from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -72,12 +72,12 @@ def _place_of(
     def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         below, above = bracket
         middle = jnp.floor(0.5 * (below + above))
-        over = quantity(row_at(ladders, middle)) > coins
+        over = coins_at(ladders, middle) > coins
         return jnp.where(over, below, middle), jnp.where(over, middle, above)
 
     halvings = ladders.rows.shape[-2].bit_length()
     rung, _ = jax.lax.fori_loop(0, halvings, bisect, (jnp.floor(low), jnp.ceil(high)))
-    before = quantity(row_at(ladders, rung))
-    width = quantity(row_at(ladders, rung + 1)) - before
+    before = coins_at(ladders, rung)
+    width = coins_at(ladders, rung + 1) - before
     part = jnp.where(width > 0, (coins - before) / jnp.where(width > 0, width, 1.0), 0.0)
     return jnp.clip(rung + jnp.clip(part, 0.0, 1.0), low, high)

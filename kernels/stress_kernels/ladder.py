@@ -36,6 +36,8 @@ class Ladders:
     rows: Float[Array, "v a s e rung column"]
     """Sums over the rungs before this one: quantity [coins], quantity x (bankruptcy price - 1) [USD], accounts,
     quantity x (entry price - 1) [USD]; a partial close holds quantity x (trigger - 1) instead of bankruptcy."""
+    coins: Float[Array, "v a s e rung"]
+    """Quantity over all classes, for searches [coins]."""
     depth: Float[Array, "v a s e rung"]
     """Where the trigger in a cell lies [log]; infinite in an empty cell."""
     log_margin: Float[Array, "v a s e c"]
@@ -96,6 +98,15 @@ def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "
     part = (place - whole)[..., None]
     row = jnp.where(part > 0, low + part * (high - low), low)
     return jax.lax.optimization_barrier(jnp.moveaxis(row, -1, -2))
+
+
+def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
+    """Cumulative coins at a place on each ladder: `quantity(row_at(...))`, for less."""
+    whole = jnp.floor(place)
+    start = _first(ladders, place.shape) + whole.astype(jnp.int32)
+    pair = _slices(ladders.coins.reshape(-1), start, 2)
+    low, high, part = pair[..., 0], pair[..., 1], place - whole
+    return jax.lax.optimization_barrier(jnp.where(part > 0, low + part * (high - low), low))
 
 
 def total_row(ladders: Ladders) -> Float[Array, "v a s e column"]:
