@@ -62,7 +62,8 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     lines = np.array([risk.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
     shown = lines[lines > 0]
-    floor = max(shown.min(), shown.max() * 1e-6) if shown.size else 1e-3
+    # At least three decades: within one the axis would have no labels.
+    floor = max(min(shown.min(), shown.max() * 1e-3), shown.max() * 1e-6) if shown.size else 1e-3
     low, quarter, middle, upper, high, rare = np.maximum(lines, floor)
     edges = np.arange(volume.shape[1] + 1)
     for bottom, top, alpha, label in ((low, high, 0.3, "5 to 95 %"), (quarter, upper, 0.65, "25 to 75 %")):
