@@ -73,7 +73,7 @@ def quotes(
     exogenous: Float[Array, "a p"],
     u_local: Float[Array, "v a p"],
     u_global: Float[Array, "a p"],
-    basis_average: Float[Array, "v a p"] | None,
+    basis_average: Float[Array, "v a p"],
     world: World,
 ) -> Quotes:
     """Index, basis and mark at given imbalances.
@@ -84,13 +84,12 @@ def quotes(
         exogenous: Log index without impact.
         u_local: Imbalance of a market, in days' volumes [1], sells negative.
         u_global: Imbalance of an asset over all venues [1].
-        basis_average: Moving average of the basis; None: the basis itself.
+        basis_average: Moving average of the basis over the venue's window [log].
     """
     impact = world.impact
     index = exogenous + index_push(u_global, impact)
     basis = (1 - impact.rho) * push(u_local, impact)
-    average = basis if basis_average is None else basis_average
-    median = jnp.maximum(jnp.minimum(average, basis), jnp.minimum(jnp.maximum(average, basis), 0.0))
+    median = jnp.maximum(jnp.minimum(basis_average, basis), jnp.minimum(jnp.maximum(basis_average, basis), 0.0))
     rule = world.rules.mark[:, None, None]
-    offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, average, median))
+    offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, basis_average, median))
     return Quotes(index=index, basis=basis, mark=index[None] + offset)
