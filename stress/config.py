@@ -81,7 +81,7 @@ class Portfolio(Spec):
 class Ladder(Spec):
     """Size of the trigger tables."""
 
-    rungs: Annotated[int, Field(ge=64, le=65536)] = 2048
+    rungs: Annotated[int, Field(ge=64, le=65536)] = 4096
     """Rungs per market, side and entry class."""
     entry_classes: Annotated[int, Field(ge=1, le=8)] = 1
     """Classes by entry price: who is in profit in deleveraging and socialisation."""

@@ -1,7 +1,7 @@
 """The engine against the slow twin on a stressed population: what a ladder of cells costs in accuracy.
 
 Six paths of two hours (crashes of 5 to 20 % and a rally, with noise) over 6,000 rows on BTC and ETH at three venues,
-in float32 with 2,048 rungs: 49 bn USD are liquidated in all. Small books are exact (`test_small_books.py`); here the
+in float32 with 4,096 rungs: 49 bn USD are liquidated in all. Small books are exact (`test_small_books.py`); here the
 cells (a trigger counts at the middle of its cell), six margin classes and one entry class take part.
 
 Three things are approximations by design, each measured here on its own:
@@ -11,7 +11,8 @@ Three things are approximations by design, each measured here on its own:
   and in other hands. `in_trigger_order` gives the twin the ladder's order; what is left then is everything else.
 - **Partial closes** (`tiers`) are further rungs that assume a close at the trigger.
 - **Winners** are known by the mean entry price of their ladder: an account that is not in profit may be deleveraged
-  in another's stead, and what is left of a deleveraged account keeps its trigger though it now is better covered.
+  in another's stead. With `pro_rata` what is left of an account is better covered and its trigger moves, exactly where
+  entries are equal; with `queue` the one account that is closed in part keeps its trigger.
 """
 
 import numpy as np
@@ -58,7 +59,7 @@ def error(ours, theirs, name: str) -> float:
 
 
 def test_full_staging(both):
-    """Measured: the worst hour 0.29 %; deficit +0.29, surplus +0.22, adl volume +0.11, haircut +0.01 %."""
+    """Measured: the worst hour 0.28 %; deficit +0.36, surplus +0.06, adl volume -0.14, haircut -0.08 %."""
     ours, theirs = both(by_trigger=True, staging="full")
     assert worst_hour(ours, theirs) < 0.01
     for name in ("deficit", "surplus", "adl_volume", "adl_haircut"):
@@ -66,8 +67,18 @@ def test_full_staging(both):
     assert np.max(np.abs(ours["index_low"].min(axis=0) / theirs["index_low"].min(axis=0) - 1)) < 0.002
 
 
+def test_rally_after_deleveraging(both):
+    """Winners closed `pro_rata` are better covered when prices come back. Measured: the worst hour 0.28 %; deficit
+    +0.36, surplus +0.03, haircut -0.08 %; without moved triggers that hour was 91 % too high."""
+    ours, theirs = both(by_trigger=True, staging="full", ranking="pro_rata")
+    assert by_hour(theirs)[1, -1] > 100 * MILLION
+    assert worst_hour(ours, theirs) < 0.01
+    for name in ("deficit", "surplus", "adl_volume", "adl_haircut"):
+        assert abs(error(ours, theirs, name)) < 0.02, name
+
+
 def test_full_staging_without_a_queue(both):
-    """Measured: volume -0.01, deficit +0.11, surplus +2.4 % (of 3.4 M USD, a 15,000th of the volume: margin classes).
+    """Measured: volume +0.05, deficit +0.15, surplus -1.5 % (of 3.4 M USD, a 15,000th of the volume); hours 0.24 %.
 
     The last path rallies after winners were deleveraged: there the twin liquidates two accounts of 14 M USD that the
     ladder had closed as winners. That hour is left out.
@@ -78,7 +89,7 @@ def test_full_staging_without_a_queue(both):
     assert worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs))) < 0.01
     assert abs(error(ours, theirs, "liquidation_volume")) < 0.002
     assert abs(error(ours, theirs, "deficit")) < 0.01
-    assert abs(error(ours, theirs, "surplus")) < 0.04
+    assert abs(error(ours, theirs, "surplus")) < 0.02
     assert abs(error(ours, theirs, "adl_haircut")) < 0.01
 
 
@@ -92,8 +103,8 @@ def test_order_in_the_queue(both):
 
 
 def test_pools_of_a_tenth(both):
-    """Pools run dry and losses are socialised. Measured: volume -0.8, deficit +1.3, adl volume -1.7, haircut -2.5,
-    socialised +4.8 %; nearly all of it from the last path, where one pool is exhausted a round earlier."""
+    """Pools run dry and losses are socialised. Measured: volume -0.8, deficit +1.2, adl volume -1.7, haircut -2.5,
+    socialised +4.7 %; nearly all of it from the last path, where one pool is exhausted a round earlier."""
     ours, theirs = both(by_trigger=True, staging="full", pool_usd=THIN)
     bounds = {"liquidation_volume": 0.02, "deficit": 0.03, "adl_volume": 0.03, "adl_haircut": 0.05}
     for name, bound in (bounds | {"socialised_loss": 0.1}).items():
@@ -105,13 +116,13 @@ def test_pools_of_a_tenth(both):
 
 
 def test_partial_closes(both):
-    """`tiers` without a queue. Measured: volume -0.4, deficit +3.9, surplus -5, first round +2.8 %; the worst hour,
+    """`tiers` without a queue. Measured: volume -0.5, deficit +3.8, surplus -7, first round +3.3 %; the worst hour,
     but for the rally, below 1 %."""
     ours, theirs = both(throughput=1e15)
     assert worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs))) < 0.015
     assert abs(error(ours, theirs, "liquidation_volume")) < 0.01
     assert abs(error(ours, theirs, "deficit")) < 0.06
-    assert abs(error(ours, theirs, "surplus")) < 0.08
+    assert abs(error(ours, theirs, "surplus")) < 0.09
     assert abs(error(ours, theirs, "first_round_volume")) < 0.05
 
 

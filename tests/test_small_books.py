@@ -89,6 +89,17 @@ CASES = {
         for ranking in ("queue", "pro_rata")
         for close_at in ("bankruptcy", "mark", "index")
     },
+    **{
+        f"adl by pro_rata at {close_at}, then back": Case(
+            SHORT_BOOK,
+            adl("pro_rata", close_at) | pools(2e6) | {"funding": FUNDING},
+            path=two_way,
+            winners=True,
+            socialised=close_at != "bankruptcy",
+            layers="book takeover adl remainder",
+        )
+        for close_at in ("bankruptcy", "mark", "index")
+    },
     "all layers": Case(
         LAYERS, pools(1e7) | {"liquidation_fee_bps": 50}, winners=True, layers="book auction takeover adl remainder"
     ),

@@ -18,6 +18,7 @@ from stress_kernels.ladder import (
     CLASSES,
     ENTRY,
     TOP,
+    Kept,
     Ladders,
     coins_at,
     direction,
@@ -67,9 +68,8 @@ class Deleveraged:
 def alive(
     ladders: Ladders,
     reach: Float[Array, "v a s e p"],
-    scale: Float[Array, "v a s e p"],
+    kept: Kept,
     taken: Float[Array, "v a s e p"],
-    shift: Float[Array, "v a s e p"],
     mark_move: Float[Array, "v a p"],
     idle: Bool[Array, "v a s e p"],
 ) -> Alive:
@@ -77,9 +77,8 @@ def alive(
 
     Args:
         reach: Place up to which accounts have been triggered.
-        scale: Share of every rung that earlier deleveraging left.
+        kept: What earlier rounds have left of them.
         taken: USD per coin that earlier socialisation took.
-        shift: USD per coin by which bankruptcy prices have risen.
         mark_move: Mark - 1.
         idle: False where slices wait in the queue; nothing is alive there.
     """
@@ -93,9 +92,9 @@ def alive(
     profit = jnp.maximum(sign * (move - entry) - taken, 0.0)
     return Alive(
         row=row,
-        quantity=jnp.where(idle & (coins > 0), coins * scale, 0.0),
+        quantity=jnp.where(idle & (coins > 0), coins * kept.scale, 0.0),
         profit=profit,
-        equity=jnp.maximum(sign * (move - shift - value / safe), 0.0),
+        equity=jnp.maximum(sign * (kept.level(move) - value / safe), 0.0) / jnp.maximum(kept.scale, 1e-9),
         rate=profit / (1 + entry),
     )
 
@@ -105,8 +104,7 @@ def deleverage(
     left: Alive,
     ladders: Ladders,
     reach: Float[Array, "v a s e p"],
-    scale: Float[Array, "v a s e p"],
-    shift: Float[Array, "v a s e p"],
+    kept: Kept,
     mark_move: Float[Array, "v a p"],
     world: World,
 ) -> Deleveraged:
@@ -125,18 +123,19 @@ def deleverage(
     queue = world.rules.adl_queue[:, None, None, None, None]
     taking = in_profit & (got > 0)[:, :, :, None]
 
-    place = _best_ranked(got, taking, left, ladders, reach, scale, shift, mark_move)
+    place = _best_ranked(got, taking, left, ladders, reach, kept, mark_move)
     weight = offered * left.profit
     part = got[:, :, :, None] * weight / jnp.maximum(add_up(weight, 3), 1e-30)[:, :, :, None]
     part = _within(part, offered, got)
-    kept = jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
+    stays = jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
+    scale = kept.scale
 
     row = row_at(ladders, place)
     total = total_row(ladders)[..., None]
 
     def touched(column: int) -> Float[Array, "v a s e p"]:
         by_rank = scale * (row[..., column, :] - left.row[..., column, :])
-        by_profit = scale * (1 - kept) * (total[..., column, :] - left.row[..., column, :])
+        by_profit = scale * (1 - stays) * (total[..., column, :] - left.row[..., column, :])
         return jnp.where(taking, jnp.where(queue, by_rank, by_profit), 0.0)
 
     everyone = total[..., ACCOUNTS, :] - left.row[..., ACCOUNTS, :]
@@ -144,7 +143,7 @@ def deleverage(
     return Deleveraged(
         coins=got[:, :, ::-1],
         reach=jnp.where(taking & queue, place, reach),
-        scale=jnp.where(taking & ~queue, scale * kept, scale),
+        scale=jnp.where(taking & ~queue, scale * stays, scale),
         accounts=counted,
         top=add_up(touched(TOP), 3),
     )
@@ -164,8 +163,7 @@ def _best_ranked(
     left: Alive,
     ladders: Ladders,
     reach: Float[Array, "v a s e p"],
-    scale: Float[Array, "v a s e p"],
-    shift: Float[Array, "v a s e p"],
+    kept: Kept,
     mark_move: Float[Array, "v a p"],
 ) -> Float[Array, "v a s e p"]:
     """Places up to which winners are closed, such that all of higher rank and none of lower are.
@@ -182,13 +180,13 @@ def _best_ranked(
     begun = quantity(left.row)
 
     def places(rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s e p"]:
-        bankruptcy = mark * (1 - sign * left.rate * jnp.exp(-rank_log)[:, :, :, None]) - shift
-        price_log = jnp.log(jnp.maximum(bankruptcy, 1e-6)) - margin
+        bankruptcy = mark * (1 - sign * left.rate * jnp.exp(-rank_log)[:, :, :, None])
+        price_log = jnp.log(jnp.maximum(1 + kept.level(bankruptcy - 1), 1e-6)) - margin
         found = jnp.clip(position(ladders, -sign * price_log), reach, end)
         return jnp.where(taking, found, reach)
 
     def coins(place: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
-        closed = scale * (coins_at(ladders, place) - begun)
+        closed = kept.scale * (coins_at(ladders, place) - begun)
         return add_up(jnp.where(taking, closed, 0.0), 3)
 
     def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:

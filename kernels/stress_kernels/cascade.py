@@ -12,10 +12,10 @@ from stress_kernels import adl
 from stress_kernels.engine import admit
 from stress_kernels.ladder import (
     ACCOUNTS,
+    Kept,
     Ladders,
     Sweep,
     depth_of,
-    direction,
     position,
     quantity,
     row_at,
@@ -30,6 +30,9 @@ from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, adl_move, settle
 from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
 from stress_kernels.world import World
+
+_GONE = 1e-6
+"""A position of which deleveraging has left at most this share is closed."""
 
 
 @pytree
@@ -54,14 +57,9 @@ class Orders:
     direct_usd: Float[Array, "v a s p"]
 
 
-def shift_of(state: State) -> Float[Array, "v a s e p"]:
-    """USD per coin by which triggers and bankruptcy prices have risen: funding paid, profits socialised."""
-    return state.funding[:, :, None, None] + direction(state.taken) * state.taken
-
-
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
     """Place on each ladder that the present marks reach, never falling back."""
-    depth = depth_of(state.quotes.mark, shift_of(state), ladders)
+    depth = depth_of(state.quotes.mark, state.kept, ladders)
     place = position(ladders, depth + world.barrier_shift[:, None, None, None])
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
@@ -81,29 +79,30 @@ def cascade_round(
         reach: What the present marks trigger, from `triggered`.
         first: Whether this is the first round of its path in this step.
     """
-    mark_move, shift = jnp.expm1(state.quotes.mark), shift_of(state)
+    mark_move, kept = jnp.expm1(state.quotes.mark), state.kept
     mark = 1 + mark_move
     record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
     row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
-    taken_in = admit(ladders, record.done, reach, row_done, row_reach, record.scale, record.budget, mark)
+    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, record.budget, mark)
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, mark_move, world)
-    orders = _sort(whole, equity, state.funds.adl_on, record.scale, mark_move, shift, ladders, world)
+    orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
     need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark[:, :, None])
     idle = taken_in.queued <= 0
-    standing = Standing(reach, record.scale, state.taken, shift, idle, mark_move)
+    standing = Standing(reach, kept, record.taken, idle, mark_move)
     closed = _deleverage(need, standing, ladders, world)
     fills, direct_fills = _share_adl(fills, need, closed.coins)
 
-    claims = _settle(orders, fills, direct_fills, record.scale, shift, mark_move, ladders, world)
+    claims = _settle(orders, fills, direct_fills, mark_move, kept, ladders, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
-    standing = replace(standing, reach=closed.reach, scale=closed.scale)
+    standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, done))
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
 
-    triggered_coins = add_up(record.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    accounts = add_up(record.scale * (taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]), 1, 2, 3)
+    triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
+    ended = taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]
+    accounts = add_up(jnp.where(kept.scale > _GONE, ended, 0.0), 1, 2, 3)
     hour = replace(
         _tally(outcome.hour, done, closed, mark_move, world),
         first_round=record.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
@@ -113,13 +112,13 @@ def cascade_round(
         state,
         reach=closed.reach,
         queued=taken_in.queued,
-        taken=outcome.taken,
+        kept=outcome.kept,
         funds=outcome.funds,
         residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
     )
     record = Record(
         done=jnp.where(idle, closed.reach, taken_in.done),
-        scale=closed.scale,
+        taken=outcome.taken,
         budget=jnp.maximum(record.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
@@ -133,9 +132,8 @@ def _sort(
     whole: Sweep,
     equity: Float[Array, "f p"],
     adl_on: Bool[Array, "f p"],
-    scale: Float[Array, "v a s e p"],
     mark_move: Float[Array, "v a p"],
-    shift: Float[Array, "v a s e p"],
+    kept: Kept,
     ladders: Ladders,
     world: World,
 ) -> Orders:
@@ -149,11 +147,11 @@ def _sort(
     spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
     straight = adl_on & world.rules.straight_to_adl[:, None, None]
     skipping = adl_on | spent
-    swept = jax.lax.optimization_barrier(_coins(whole, scale))
+    swept = jax.lax.optimization_barrier(_coins(whole, kept.scale))
 
     def sorted_out() -> tuple[Sweep, Sweep]:
         at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
-        bankrupt, solvent = split(ladders, whole, at_mark, shift)
+        bankrupt, solvent = split(ladders, whole, at_mark, kept)
 
         def choose(none: Sweep, some: Sweep, every: Sweep) -> Sweep:
             wide = (slice(None), slice(None), None, None, None)
@@ -167,7 +165,7 @@ def _sort(
     useful = jnp.any(skipping[:, :, None] & (swept > 0))
     normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
     mark = 1 + mark_move[:, :, None]
-    usd = jax.lax.optimization_barrier((_coins(normal, scale) * mark, _coins(direct, scale) * mark))
+    usd = jax.lax.optimization_barrier((_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark))
     return Orders(normal, direct, *usd)
 
 
@@ -214,15 +212,19 @@ def _deleverage(need: Float[Array, "v a s p"], standing: Standing, ladders: Ladd
 
     def some() -> adl.Deleveraged:
         left = standing.alive(ladders)
-        return adl.deleverage(
-            need, left, ladders, standing.reach, standing.scale, standing.shift, standing.mark_move, world
-        )
+        return adl.deleverage(need, left, ladders, standing.reach, standing.kept, standing.mark_move, world)
 
     def none() -> adl.Deleveraged:
         nothing = jnp.zeros_like(need)
-        return adl.Deleveraged(nothing, standing.reach, standing.scale, jnp.zeros_like(standing.scale), nothing)
+        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, jnp.zeros_like(standing.reach), nothing)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
+
+
+def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], done: Trades) -> Kept:
+    """The accounts after a share of each position was closed at the average price of the deleveraging."""
+    price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1, None]
+    return Kept(scale=scale, shift=kept.shift - (kept.scale - scale) * price)
 
 
 def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]) -> tuple[Fills, Fills]:
@@ -239,16 +241,15 @@ def _settle(
     orders: Orders,
     fills: Fills,
     direct_fills: Fills,
-    scale: Float[Array, "v a s e p"],
-    shift: Float[Array, "v a s e p"],
     mark_move: Float[Array, "v a p"],
+    kept: Kept,
     ladders: Ladders,
     world: World,
 ) -> Claims:
-    normal = settle(orders.normal, fills, ladders, scale, shift, world)
+    normal = settle(orders.normal, fills, ladders, kept, world)
     direct = jax.lax.cond(
         jnp.any(orders.direct_usd > 0),
-        lambda: settle(orders.direct, direct_fills, ladders, scale, shift, world),
+        lambda: settle(orders.direct, direct_fills, ladders, kept, world),
         lambda: jax.tree.map(jnp.zeros_like, normal),
     )
     # Without barriers the compiler works out a sum again for every term that it enters.

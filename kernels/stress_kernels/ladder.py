@@ -114,22 +114,43 @@ def total_row(ladders: Ladders) -> Float[Array, "v a s e column"]:
     return ladders.rows[..., -1, :]
 
 
-def depth_of(
-    mark_log: Float[Array, "v a p"], shift: Float[Array, "v a s e p"], ladders: Ladders
-) -> Float[Array, "v a s e p"]:
+@pytree
+class Kept:
+    """What has become of the accounts that no trigger has reached.
+
+    Of every coin `scale` is held, and an account whose bankruptcy price was p at the start now has
+    dir (scale P - shift - p) USD per coin of the start. Closing a share in deleveraging, funding and socialised losses
+    are all changes of these two; none of them needs the table.
+    """
+
+    scale: Float[Array, "v a s e p"]
+    """Share of each position that deleveraging has left [1]."""
+    shift: Float[Array, "v a s e p"]
+    """By how much a long has paid more, or a short has received more, than at the start [USD per coin of the start]."""
+
+    def level(self, price_move: Float[Array, "v a #s #e p"]) -> Float[Array, "v a s e p"]:
+        """The price move at which the accounts, as they were at the start, would stand as they do now.
+
+        Args:
+            price_move: Price - 1 [USD per coin].
+        """
+        return (self.scale - 1) + self.scale * price_move - self.shift
+
+
+def depth_of(mark_log: Float[Array, "v a p"], kept: Kept, ladders: Ladders) -> Float[Array, "v a s e p"]:
     """Adverse log move of the mark, as the triggers see it.
 
-    Funding and socialised losses move the triggers: a long is compared with m - shift / (1 - r), a short with
-    m - shift / (1 + r), exact in price.
+    What moves bankruptcy prices moves triggers: a long is compared with scale m - shift / (1 - r), a short with
+    scale m - shift / (1 + r), exact in price while the account stays in its maintenance tier.
 
     Args:
         mark_log: Log mark.
-        shift: USD per coin by which trigger and bankruptcy price have risen.
+        kept: What is left of the accounts.
     """
     sign = direction(mark_log)
     rate = ladders.trigger_rate[..., None]
-    moved = shift / (1 - sign * rate) * jnp.exp(-mark_log)[:, :, None, None]
-    return -sign * (mark_log[:, :, None, None] + jnp.log1p(-jnp.minimum(moved, 0.999)))
+    moved = kept.shift / (1 - sign * rate) * jnp.exp(-mark_log)[:, :, None, None]
+    return -sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
 
 
 def classes(row: Float[Array, "v a s e column p"]) -> tuple[Float[Array, "v a s e c p"], Float[Array, "v a s e c p"]]:
@@ -185,21 +206,19 @@ def sweep(
     )
 
 
-def split(
-    ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]
-) -> tuple[Sweep, Sweep]:
+def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], kept: Kept) -> tuple[Sweep, Sweep]:
     """Part a sweep at a price: accounts bankrupt there, and accounts with equity left.
 
     Args:
         whole: What is swept.
         price_move: Price - 1 [USD per coin].
-        shift: USD per coin by which bankruptcy prices have risen.
+        kept: What is left of the accounts.
 
     Returns:
         The bankrupt part, which comes first on the ladder, and the solvent part.
     """
     sign = direction(price_move)
-    price_log = jnp.log1p(jnp.maximum(price_move[:, :, :, None] - shift, -0.999))
+    price_log = jnp.log1p(jnp.maximum(kept.level(price_move[:, :, :, None]), -0.999))
     depth = -sign[..., None] * (price_log[..., None, :] - ladders.log_margin[..., None])
     place = jnp.clip(position(ladders, depth), whole.low, whole.high)
     first = _first(ladders, place.shape)
@@ -215,9 +234,7 @@ def split(
     return bankrupt, solvent
 
 
-def equity(
-    part: Sweep, price_move: Float[Array, "v a s p"], shift: Float[Array, "v a s e p"]
-) -> Float[Array, "v a s e c p"]:
+def equity(part: Sweep, price_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s e c p"]:
     """What the accounts of a sweep have left when closed at a price: sum of dir q (price - bankruptcy price) [USD]."""
-    level = (price_move[:, :, :, None] - shift)[..., None, :]
+    level = kept.level(price_move[:, :, :, None])[..., None, :]
     return direction(price_move)[..., None] * (part.quantity * level - part.value)

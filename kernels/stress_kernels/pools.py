@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.ladder import Ladders
+from stress_kernels.ladder import Kept, Ladders, direction
 from stress_kernels.layers import side_sign
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -35,24 +35,24 @@ class Standing:
     """The accounts that are left after a round's closings and deleveraging."""
 
     reach: Float[Array, "v a s e p"]
-    scale: Float[Array, "v a s e p"]
+    kept: Kept
     taken: Float[Array, "v a s e p"]
-    shift: Float[Array, "v a s e p"]
     idle: Bool[Array, "v a s e p"]
     mark_move: Float[Array, "v a p"]
 
     def alive(self, ladders: Ladders) -> adl.Alive:
         """What can be deleveraged or socialised."""
-        return adl.alive(ladders, self.reach, self.scale, self.taken, self.shift, self.mark_move, self.idle)
+        return adl.alive(ladders, self.reach, self.kept, self.taken, self.mark_move, self.idle)
 
 
 @pytree
 class Outcome:
-    """Stocks, reports and shifts after the pools have paid."""
+    """Stocks, reports and accounts after the pools have paid."""
 
     funds: Funds
     stocks: Stocks
     hour: Hour
+    kept: Kept
     taken: Float[Array, "v a s e p"]
 
 
@@ -126,7 +126,7 @@ def settle_pools(
     )
     from_winners = add_up(world.pools_of_venue[..., None] * socialised[None], 1)
     traders = stocks.traders_cash.add(-add_up(received, 1)).add(add_up(lacking, 1)).add(-from_winners)
-    hour = record.hour
+    hour, kept = record.hour, standing.kept
     return Outcome(
         funds=replace(funds, cash=funds.cash.add(socialised).add(-deficits)),
         stocks=replace(
@@ -140,6 +140,7 @@ def settle_pools(
             deficit=hour.deficit + deficits,
             socialised=hour.socialised + socialised,
         ),
+        kept=replace(kept, shift=kept.shift + direction(per_coin) * kept.scale * per_coin),
         taken=standing.taken + per_coin,
     )
 

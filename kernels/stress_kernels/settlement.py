@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Ladders, Sweep, equity, split
+from stress_kernels.ladder import Kept, Ladders, Sweep, equity, split
 from stress_kernels.layers import side_sign
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -49,8 +49,7 @@ def settle(
     part: Sweep,
     fills: Fills,
     ladders: Ladders,
-    scale: Float[Array, "v a s e p"],
-    shift: Float[Array, "v a s e p"],
+    kept: Kept,
     world: World,
 ) -> Settled:
     """Close a sweep at the layers' prices, account by account.
@@ -61,8 +60,7 @@ def settle(
 
     Args:
         part: What is closed.
-        scale: Share of every rung that earlier deleveraging left.
-        shift: USD per coin by which bankruptcy prices have risen.
+        kept: What earlier rounds have left of the accounts.
     """
     close = world.rules.adl_close[:, None, None, None]
     adl_fixed = jnp.where(close == ADL_BANKRUPTCY, 0.0, fills.adl)
@@ -81,22 +79,22 @@ def settle(
     sign = side_sign(fee)
     fee_paid_from = at_zero - sign * fee / safe
 
-    bankrupt, solvent = split(ladders, part, at_zero, shift)
-    short_of_fee, whole = split(ladders, solvent, fee_paid_from, shift)
+    bankrupt, solvent = split(ladders, part, at_zero, kept)
+    short_of_fee, whole = split(ladders, solvent, fee_paid_from, kept)
     partial = ladders.partial[..., None]
-    weight = scale[..., None, :]
+    scale = kept.scale[..., None, :]
 
     def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
-        return add_up(x * weight, 3, 4)
+        return add_up(x, 3, 4)
 
     def left(of: Sweep) -> Float[Array, "v a s e c p"]:
-        return fixed[:, :, :, None, None] * equity(of, at_zero, shift)
+        return fixed[:, :, :, None, None] * equity(of, at_zero, kept)
 
-    fees = fee[:, :, :, None, None] * jnp.where(partial, solvent.quantity, whole.quantity)
+    fees = fee[:, :, :, None, None] * scale * jnp.where(partial, solvent.quantity, whole.quantity)
     low_fees = jnp.where(partial, 0.0, left(short_of_fee))
     surplus = jnp.where(partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
-    quantity = total(part.quantity)
-    bankruptcy = total(part.quantity * (1 + shift)[..., None, :] + part.value)
+    quantity = total(part.quantity * scale)
+    bankruptcy = total(part.quantity * (1 + kept.shift)[..., None, :] + part.value)
     return Settled(
         quantity=quantity,
         bankruptcy=bankruptcy,

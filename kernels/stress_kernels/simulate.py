@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Ladders
+from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.rows import pack, template, unpack
@@ -91,8 +91,7 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
         quotes=quotes,
         reach=ladder,
         queued=ladder,
-        taken=ladder,
-        funding=market,
+        kept=Kept(scale=jnp.ones_like(ladder), shift=ladder),
         funds=Funds(
             cash=Sum.of(cash),
             inventory=Sum.of(market),
@@ -106,7 +105,7 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
     )
     record = Record(
         done=ladder,
-        scale=jnp.ones_like(ladder),
+        taken=ladder,
         budget=market,
         makers_left=market,
         stocks=open_stocks(ladders, world, paths),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stress_kernels.ladder import CLASSES, Ladders, quantity, total_row
+from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
@@ -54,10 +54,7 @@ class State:
     """Place on the ladder up to which accounts have been triggered."""
     queued: Float[Array, "v a s e p"]
     """Coins triggered that wait in the engine's queue."""
-    taken: Float[Array, "v a s e p"]
-    """Socialised so far [USD per coin]."""
-    funding: Float[Array, "v a p"]
-    """Paid so far by one long coin [USD]."""
+    kept: Kept
     funds: Funds
     extremes: Extremes
     residual: Float[Array, " p"]
@@ -110,8 +107,8 @@ class Record:
 
     done: Float[Array, "v a s e p"]
     """Place on the ladder up to which accounts have been admitted and closed; from there to `State.reach` they wait."""
-    scale: Float[Array, "v a s e p"]
-    """Share of the rungs not yet reached that deleveraging has left."""
+    taken: Float[Array, "v a s e p"]
+    """Socialised so far [USD per coin held]."""
     budget: Float[Array, "v a p"]
     """What the engine can still take in during this step [USD]."""
     makers_left: Float[Array, "v a p"]

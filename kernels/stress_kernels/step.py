@@ -107,7 +107,7 @@ def _fund(
         after = replace(
             state,
             funds=funds,
-            funding=state.funding + per_coin,
+            kept=replace(state.kept, shift=state.kept.shift + state.kept.scale * per_coin[:, :, None, None]),
             residual=jnp.maximum(state.residual, ledger_residual(stocks, funds, world)),
         )
         later = replace(memory, premium_sum=jnp.where(now, 0.0, memory.premium_sum))
