@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -187,7 +188,8 @@ def load_config(
         paths: Number of paths instead of the file's.
         seed: Seed instead of the file's.
         prices: Folder of price files instead of the file's, relative to the working directory.
-        overrides: Values by dotted key, such as `{"impact.rho": 0.3}`, put over everything else.
+        overrides: Values by dotted key, such as `{"impact.rho": 0.3}`, put over everything else; files among them
+            are relative to the working directory.
 
     Raises:
         InputError: Something is wrong; one line per problem.
@@ -212,8 +214,12 @@ def load_config(
         data["prices"]["dir"] = str(base / data["prices"]["dir"])
     given = {"paths": paths, "seed": seed, "prices.dir": None if prices is None else str(prices)}
     for key, value in ({k: v for k, v in given.items() if v is not None} | dict(overrides or {})).items():
-        _put(data, key, value, path)
+        _put(data, key, _included(value, Path(), key) if _FROM_FILE.fullmatch(key) else value, path)
     return validate(Run, data, str(path))
+
+
+_FROM_FILE = re.compile(r"shock|portfolio\.population|venues\.[^.]+")
+"""Keys whose table may stand in a file of its own."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:

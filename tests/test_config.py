@@ -132,6 +132,16 @@ def test_overrides_are_read_as_toml(text: str, key: str, value: object) -> None:
     assert parse_override(text) == (key, value)
 
 
+def test_an_override_may_name_a_file() -> None:
+    """Relative to the working directory, as the command line's other files are."""
+    gbm = str(CONFIGS / "scenarios" / "gbm.toml")
+    assert load_config(CONFIGS / "quickstart.toml", overrides={"shock": gbm}).shock.kind == "gbm"
+    named = {"file": gbm, "daily_volatility": {"BTC": 0.5}}
+    shock = load_config(CONFIGS / "quickstart.toml", overrides={"shock": named}).shock
+    assert shock.kind == "gbm"
+    assert shock.daily_volatility["BTC"] == 0.5
+
+
 MERTON = {
     "shock.common.minutes": ([1, 2, 3], r"shock\.common\.minutes is \[1.0, 2.0, 3.0\], expected the shortest"),
     "shock.common.beta.LTC": (1.0, "common.beta names 'LTC'"),
