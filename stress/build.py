@@ -6,6 +6,7 @@ import functools
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -157,7 +158,7 @@ def _world(run: Run, book: Book) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
-    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> Array:
+    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> Any:
         table = np.full((len(names), len(assets)), missing)
         for i, name in enumerate(names):
             for asset in run.markets(name):
@@ -238,7 +239,7 @@ def _rules(run: Run, dt: float) -> Rules:
     )
 
 
-def _block(run: Run, book: Book) -> Array:
+def _block(run: Run, book: Book) -> Any:
     """Hedgers' coins, over the markets in proportion to the accounts' longs."""
     total = np.asarray(book.ladders.rows)[:, :, 0, :, -1, 0:12:2].sum(axis=(2, 3), dtype=np.float64)
     share = total / total.sum() if total.sum() > 0 else np.zeros_like(total)

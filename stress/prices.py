@@ -45,7 +45,7 @@ class Bars:
     """Length of a bar: the commonest distance between two [s]."""
 
 
-def iso(seconds: int) -> str:
+def iso(seconds: int | np.integer) -> str:
     """An instant as people read it, UTC."""
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -266,7 +266,7 @@ def _check_prices(path: Path, prices: Mapping[str, np.ndarray], volume: np.ndarr
 
 def replay_log_prices(
     bars: Bars, start: int, horizon_seconds: int, step_seconds: int
-) -> Float64[np.ndarray, " steps+1"]:
+) -> Float64[np.ndarray, " {horizon_seconds//step_seconds}+1"]:
     """Log-price [ln USD] at `start` and after each step, from recorded bars.
 
     The price at `start` is the open of the bar that opens there; the price at a bar's end is its close. Where the step
@@ -337,7 +337,7 @@ def _window(bars: Bars, start: int, horizon_seconds: int) -> slice:
 
 def load_replay(
     folder: Path, files: Mapping[str, str], assets: Sequence[str], start: str, horizon_seconds: int, step_seconds: int
-) -> dict[str, Float64[np.ndarray, " steps+1"]]:
+) -> dict[str, Float64[np.ndarray, " {horizon_seconds//step_seconds}+1"]]:
     """Log-price paths [ln USD] by asset over one window, from the price files of a run; `start` is ISO 8601, UTC."""
     first = instant(start)
     return {

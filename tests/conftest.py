@@ -1,8 +1,4 @@
-"""What all tests share: JAX on the CPU, and one small run whose program is compiled once.
-
-Rank promotion does not raise and shapes are not checked by an import hook yet: the kernels broadcast on purpose in
-places, and a checked shape on a pytree class refuses the NumPy arrays that a run is built from.
-"""
+"""What all tests share: JAX on the CPU, checks of shapes, and one small run whose program is compiled once."""
 
 from __future__ import annotations
 
@@ -13,11 +9,16 @@ from typing import NamedTuple
 
 import jax
 import pytest
+from jaxtyping import install_import_hook
 from typer.testing import CliRunner
 
-from stress.cli import app
+# Before anything imports these: what their functions take and return has the shapes that they say.
+install_import_hook(["stress_kernels", "stress.calibrate", "stress.prices"], "beartype.beartype")
+
+from stress.cli import app  # noqa: E402
 
 jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

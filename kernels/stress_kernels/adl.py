@@ -21,7 +21,6 @@ from stress_kernels.ladder import (
     Kept,
     Ladders,
     coins_at,
-    direction,
     position,
     quantity,
     row_at,
@@ -30,7 +29,7 @@ from stress_kernels.ladder import (
 from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.world import World
+from stress_kernels.world import World, side_sign
 
 _HALVINGS = 30
 
@@ -86,7 +85,7 @@ def alive(
     rest = total_row(ladders)[..., None] - row
     coins = quantity(rest)
     safe = jnp.where(coins > 0, coins, 1.0)
-    sign, move = direction(mark_move), mark_move[:, :, None, None]
+    sign, move = side_sign(kept.shift), mark_move[:, :, None, None]
     value = add_up(rest[..., 1 : 2 * CLASSES : 2, :], -2)
     entry = rest[..., ENTRY, :] / safe
     profit = jnp.maximum(sign * (move - entry) - taken, 0.0)
@@ -170,7 +169,7 @@ def _best_ranked(
 
     Bisection on the rank; the last bracket is shared linearly, so that the coins come out exact.
     """
-    sign = direction(mark_move)
+    sign = side_sign(kept.shift)
     mark = 1 + mark_move[:, :, None, None]
     total = total_row(ladders)[..., None]
     weights = total[..., 0 : 2 * CLASSES : 2, :]
@@ -189,7 +188,7 @@ def _best_ranked(
         closed = kept.scale * (coins_at(ladders, place) - begun)
         return add_up(jnp.where(taking, closed, 0.0), 3)
 
-    def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         enough = coins(places(middle)) >= got

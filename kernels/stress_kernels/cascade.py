@@ -22,14 +22,14 @@ from stress_kernels.ladder import (
     split,
     sweep,
 )
-from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, side_sign
+from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover
 from stress_kernels.money import add_up
 from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, adl_move, settle
 from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
-from stress_kernels.world import World
+from stress_kernels.world import World, along, side_sign
 
 _GONE = 1e-6
 """A position of which deleveraging has left at most this share is closed."""
@@ -60,7 +60,7 @@ class Orders:
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
     """Place on each ladder that the present marks reach, never falling back."""
     depth = depth_of(state.quotes.mark, state.kept, ladders)
-    place = position(ladders, depth + world.barrier_shift[:, None, None, None])
+    place = position(ladders, depth + along(1, world.barrier_shift, depth))
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
 

@@ -69,7 +69,7 @@ def _place_of(
 ) -> Float[Array, "v a s e p"]:
     """Place at which the cumulative quantity equals `coins`, between two places that bracket it."""
 
-    def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         below, above = bracket
         middle = jnp.floor(0.5 * (below + above))
         over = coins_at(ladders, middle) > coins

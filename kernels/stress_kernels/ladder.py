@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
+from stress_kernels.world import along, side_sign
 
 CLASSES = 6
 """Margin classes of a ladder."""
@@ -52,11 +53,6 @@ class Ladders:
     """Cells of the depth coordinate."""
     probes: int = static()
     """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells."""
-
-
-def direction(like: Array) -> Array:
-    """+1 for longs, -1 for shorts, as (s e p)-broadcastable."""
-    return jnp.asarray([1.0, -1.0], like.dtype)[:, None, None]
 
 
 def _first(ladders: Ladders, shape: tuple[int, ...]) -> Int[Array, "*b"]:
@@ -147,7 +143,7 @@ def depth_of(mark_log: Float[Array, "v a p"], kept: Kept, ladders: Ladders) -> F
         mark_log: Log mark.
         kept: What is left of the accounts.
     """
-    sign = direction(mark_log)
+    sign = side_sign(kept.shift)
     rate = ladders.trigger_rate[..., None]
     moved = kept.shift / (1 - sign * rate) * jnp.exp(-mark_log)[:, :, None, None]
     return -sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
@@ -217,12 +213,12 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], k
     Returns:
         The bankrupt part, which comes first on the ladder, and the solvent part.
     """
-    sign = direction(price_move)
+    sign = side_sign(kept.shift)
     price_log = jnp.log1p(jnp.maximum(kept.level(price_move[:, :, :, None]), -0.999))
     depth = -sign[..., None] * (price_log[..., None, :] - ladders.log_margin[..., None])
     place = jnp.clip(position(ladders, depth), whole.low, whole.high)
     first = _first(ladders, place.shape)
-    column = jnp.arange(CLASSES, dtype=jnp.int32)[:, None] * 2
+    column = along(-2, 2 * jnp.arange(CLASSES, dtype=jnp.int32), place)
     start = (first + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
     pair = jax.lax.optimization_barrier(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0))
     at_low, at_high = place <= whole.low, place >= whole.high
@@ -237,4 +233,4 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], k
 def equity(part: Sweep, price_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s e c p"]:
     """What the accounts of a sweep have left when closed at a price: sum of dir q (price - bankruptcy price) [USD]."""
     level = kept.level(price_move[:, :, :, None])[..., None, :]
-    return direction(price_move)[..., None] * (part.quantity * level - part.value)
+    return side_sign(level) * (part.quantity * level - part.value)

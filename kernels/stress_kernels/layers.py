@@ -13,14 +13,9 @@ from jaxtyping import Array, Bool, Float
 from stress_kernels.money import add_up
 from stress_kernels.price import index_push, mean_push, power, push
 from stress_kernels.pytree import pytree
-from stress_kernels.world import World
+from stress_kernels.world import World, along, side_sign
 
 _HALVINGS = 24
-
-
-def side_sign(like: Array) -> Array:
-    """+1 for longs, -1 for shorts, as (s p)-broadcastable."""
-    return jnp.asarray([1.0, -1.0], like.dtype)[:, None]
 
 
 def share(capacity: Float[Array, "*b"], demand: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -41,21 +36,21 @@ class BookFill:
 class Curve:
     """Log of the last price as a function of one's own flow, from the imbalances at the round's opening."""
 
-    base: Float[Array, "a p"]
+    base: Float[Array, "1 a p"]
     u_local: Float[Array, "v a p"]
-    u_global: Float[Array, "a p"]
+    u_global: Float[Array, "1 a p"]
     per_usd_local: Float[Array, "v a p"]
     """Imbalance per USD of flow, depth included."""
-    per_usd_global: Float[Array, "a p"]
+    per_usd_global: Float[Array, "1 a p"]
 
     def marginal(self, flow: Float[Array, "v a s p"], world: World) -> Float[Array, "v a s p"]:
         """Log price after a signed flow [USD, sells negative]."""
         impact = world.impact
         after_local = self.u_local[:, :, None] + flow * self.per_usd_local[:, :, None]
-        after_global = self.u_global[:, None] + flow * self.per_usd_global[:, None]
-        coefficient = impact.coefficient[:, None, None]
+        after_global = self.u_global[:, :, None] + flow * self.per_usd_global[:, :, None]
+        coefficient = along(1, impact.coefficient, flow)
         local, everywhere = (coefficient * jnp.sign(u) * power(u, impact.delta) for u in (after_local, after_global))
-        return self.base[:, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
+        return self.base[:, :, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
 
     def mean(self, flow: Float[Array, "v a s p"], world: World) -> Float[Array, "v a s p"]:
         """Mean log price over a signed flow."""
@@ -64,9 +59,9 @@ class Curve:
             jnp.broadcast_to(self.u_local[:, :, None], flow.shape), flow * self.per_usd_local[:, :, None], impact
         )
         everywhere = mean_push(
-            jnp.broadcast_to(self.u_global[:, None], flow.shape), flow * self.per_usd_global[:, None], impact
+            jnp.broadcast_to(self.u_global[:, :, None], flow.shape), flow * self.per_usd_global[:, :, None], impact
         )
-        return self.base[:, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
+        return self.base[:, :, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
 
 
 def curve(
@@ -79,11 +74,11 @@ def curve(
     """The impact curve of every market at given imbalances and depth divisor."""
     own = world.impact.index_weight * world.impact.rho * push(u_global, world.impact)
     return Curve(
-        base=exogenous + index_push(u_global, world.impact) - own,
+        base=(exogenous + index_push(u_global, world.impact) - own)[None],
         u_local=u_local,
-        u_global=u_global,
-        per_usd_local=depth / world.adv[..., None],
-        per_usd_global=depth / world.adv_global[:, None],
+        u_global=u_global[None],
+        per_usd_local=depth[None] / world.adv[..., None],
+        per_usd_global=(depth / world.adv_global[:, None])[None],
     )
 
 
@@ -101,7 +96,7 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
 
     too_much = beyond(wanted) & (wanted > 0)
 
-    def bisect(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
         over = beyond(middle)

@@ -9,13 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.ladder import Kept, Ladders, direction
-from stress_kernels.layers import side_sign
+from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, Settled
 from stress_kernels.state import Funds, Hour, Record, Stocks, pool_equity
-from stress_kernels.world import ADL_BANKRUPTCY, World
+from stress_kernels.world import ADL_BANKRUPTCY, World, side_sign
 
 
 @pytree
@@ -140,7 +139,7 @@ def settle_pools(
             deficit=hour.deficit + deficits,
             socialised=hour.socialised + socialised,
         ),
-        kept=replace(kept, shift=kept.shift + direction(per_coin) * kept.scale * per_coin),
+        kept=replace(kept, shift=kept.shift + side_sign(per_coin) * kept.scale * per_coin),
         taken=standing.taken + per_coin,
     )
 

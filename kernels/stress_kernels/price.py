@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.world import MARK_INDEX_AVERAGE, MARK_LAST, Impact, World
+from stress_kernels.world import MARK_INDEX_AVERAGE, MARK_LAST, Impact, World, along
 
 _NORMAL_STRESS = 11.8
 _DEPTH_EXPONENT = 1.75
@@ -32,7 +32,7 @@ def depth_divisor(
         five_minute_return: EXOGENOUS log-return of the last five minutes [1].
         sigma: Total daily volatility [1]; z is the return over sigma / sqrt(288).
     """
-    z = jnp.abs(five_minute_return) / (sigma[:, None] / jnp.sqrt(jnp.asarray(288.0, sigma.dtype)))
+    z = jnp.abs(five_minute_return) / along(-2, sigma / jnp.sqrt(jnp.asarray(288.0, sigma.dtype)), five_minute_return)
     return jnp.minimum(1 + (z / _NORMAL_STRESS) ** _DEPTH_EXPONENT, _DEPTH_FLOOR)
 
 
@@ -44,7 +44,7 @@ def power(u: Float[Array, "*b"], exponent: Float[Array, ""]) -> Float[Array, "*b
 
 def push(u: Float[Array, "*b a p"], impact: Impact) -> Float[Array, "*b a p"]:
     """Log price displacement of an imbalance: I = coefficient sign(u) |u|^delta."""
-    return impact.coefficient[:, None] * jnp.sign(u) * power(u, impact.delta)
+    return along(-2, impact.coefficient, u) * jnp.sign(u) * power(u, impact.delta)
 
 
 def mean_push(u: Float[Array, "*b a s p"], du: Float[Array, "*b a s p"], impact: Impact) -> Float[Array, "*b a s p"]:
@@ -52,7 +52,7 @@ def mean_push(u: Float[Array, "*b a s p"], du: Float[Array, "*b a s p"], impact:
 
     The closed form loses digits where du is small against u; there the midpoint is exact to (du/u)^2 / 24.
     """
-    delta, coefficient = impact.delta, impact.coefficient[:, None, None]
+    delta, coefficient = impact.delta, along(-3, impact.coefficient, u)
     small = jnp.abs(du) < 0.03 * jnp.abs(u)
     middle = u + du / 2
     midpoint = jnp.sign(middle) * power(middle, delta)

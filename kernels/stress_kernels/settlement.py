@@ -6,10 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.ladder import Kept, Ladders, Sweep, equity, split
-from stress_kernels.layers import side_sign
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World
+from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World, side_sign
 
 
 @pytree

@@ -12,7 +12,7 @@ from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.world import LAYERS, World
+from stress_kernels.world import LAYERS, World, side_sign
 
 
 @pytree
@@ -150,8 +150,8 @@ def ledger_residual(stocks: Stocks, funds: Funds, world: World) -> Float[Array, 
 def open_stocks(ladders: Ladders, world: World, paths: int) -> Stocks:
     """Stocks before the first step; the rest of the market holds minus the sum of all positions."""
     total = total_row(ladders)
-    sign = jnp.asarray([1.0, -1.0], total.dtype)
     held = add_up(quantity(total[..., None])[..., 0], -1)
+    sign = side_sign(held)
     coins = sign * held
     cash = -sign * (held + add_up(total[..., 1 : 2 * CLASSES : 2], -1, -2))
 

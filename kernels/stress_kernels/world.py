@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
@@ -16,6 +16,18 @@ from stress_kernels.pytree import pytree, static
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
+
+
+def along(axis: int, values: Shaped[Array, " n"], like: Array) -> Shaped[Array, "*b"]:
+    """Values along one axis of an array, with axes of length 1 for its others."""
+    shape = [1] * like.ndim
+    shape[axis] = -1
+    return values.reshape(shape)
+
+
+def side_sign(like: Float[Array, "v a s *b"]) -> Float[Array, "1 1 s *ones"]:
+    """+1 for longs, -1 for shorts, along the side axis of an array."""
+    return along(2, jnp.asarray([1.0, -1.0], like.dtype), like)
 
 
 @pytree
