@@ -131,7 +131,9 @@ def test_totals_agree_with_the_slow_twin_on_the_same_accounts(name: str, toleran
     positions = positions_of(config, built.start_price)
     minutes = np.arange(1, 121.0)
     log = np.stack([config.shock.log_path(asset, minutes) for asset in config.assets], axis=1)
-    out = slow.simulate(twin_world(config, positions, built.start_price), twin_accounts(positions), log_returns(log))
+    out = slow.simulate(
+        twin_world(config, positions, built.start_price), twin_accounts(positions, len(config.assets)), log_returns(log)
+    )
     ours = run_case(case, config)[0].ours
     assert ours == pytest.approx(out["liquidation_volume"].sum() / 1e6, rel=tolerance)
 

@@ -17,7 +17,9 @@ from stress.portfolio import Positions
 from . import twin as slow
 from .twin import Accounts, World
 from .twin_layers import Slices
-from .twin_state import Prices, State
+from .twin_prices import Prices
+from .twin_state import State
+from .twin_world import isolated, neutral
 
 HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
@@ -27,15 +29,16 @@ HOURLY = (
 """Outputs that both engines have."""
 
 
-def twin_accounts(positions: Positions) -> Accounts:
-    """The twin's accounts."""
-    return Accounts(
+def twin_accounts(positions: Positions, assets: int) -> Accounts:
+    """The twin's accounts, in a world of so many assets."""
+    return isolated(
         venue=positions.venue.astype(int),
         asset=positions.asset.astype(int),
         quantity=positions.quantity,
         entry=positions.entry_price,
         margin=positions.margin,
         count=positions.count,
+        assets=assets,
     )
 
 
@@ -86,6 +89,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         takeover_multiple=np.array([p.takeover_multiple for v in venues for p in v.pools]),
         dt=dt, rounds=run.rounds,
         barrier_shift=0.5826 * diffusion * np.sqrt(dt / 86400) * run.barrier_correction,
+        **neutral(*listed.shape, sum(len(v.pools) for v in venues)),
     )  # fmt: skip
 
 
@@ -157,7 +161,7 @@ def twin_of(
     log_index: np.ndarray, run: Run, positions: Positions, built: Built, pin_index: bool = False
 ) -> dict[str, np.ndarray]:
     """Outputs of the twin on every path, the paths last, as the engine's."""
-    world, accounts = twin_world(run, positions, built.start_price), twin_accounts(positions)
+    world, accounts = twin_world(run, positions, built.start_price), twin_accounts(positions, len(run.assets))
     each = [slow.simulate(world, accounts, log_returns(x), pin_index) for x in np.moveaxis(log_index, -1, 0)]
     return {name: np.stack([out[name] for out in each], axis=-1) for name in HOURLY}
 
@@ -203,11 +207,11 @@ def in_trigger_order(state: State, prices: Prices, budget: np.ndarray) -> Slices
     Stands in for `reference.twin.admit`, so that what this order changes can be told from everything else. It knows
     the triggers of whole closings only.
     """
-    world, accounts, queue = state.world, state.accounts, np.flatnonzero(state.waiting > 0)
-    venue, asset, waiting = accounts.venue[queue], accounts.asset[queue], state.waiting[queue]
-    value, coins = accounts.count[queue] * waiting * prices.mark[venue, asset], np.zeros(len(queue))
-    quantity = accounts.quantity[queue]
-    cash = (accounts.margin[queue] - quantity * accounts.entry[queue])[:, None]
+    world, accounts = state.world, state.accounts
+    rows, asset = np.nonzero(state.waiting > 0)
+    venue, waiting, coins = accounts.venue[rows], state.waiting[rows, asset], np.zeros(len(rows))
+    value, quantity = accounts.count[rows] * waiting * prices.mark[venue, asset], accounts.quantity[rows, asset]
+    cash = (accounts.cash[rows] - quantity * accounts.entry[rows, asset])[:, None]
     fee = np.where(world.fee_in_trigger, world.fee, 0.0)[venue, None]
     rate, deduction, size = world.tier_rate[venue, asset], state.deduction[venue, asset], np.abs(quantity)[:, None]
     long = np.max((-cash - deduction) / (size * (1 - rate - fee)), axis=1)
@@ -224,5 +228,6 @@ def in_trigger_order(state: State, prices: Prices, budget: np.ndarray) -> Slices
             coins[side] = waiting[side] * np.clip((share * value[side].sum() - before) / value[side], 0.0, 1.0)
         budget[v, a] = budget[v, a] - asked if share == 1.0 else 0.0
     coins = np.where(coins > waiting * (1 - 1e-12), waiting, coins)
-    state.waiting[queue] -= coins
-    return Slices.of(state, prices, queue[coins > 0], coins[coins > 0])
+    state.waiting[rows, asset] -= coins
+    taken = coins > 0
+    return Slices.of(state, prices, rows[taken], asset[taken], coins[taken])

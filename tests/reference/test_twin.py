@@ -5,48 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from .twin import Accounts, World, simulate
-
-INF = np.inf
-
-
-def world_of(venues: int = 1, assets: int = 1, **changes) -> World:
-    """Markets at 100 USD, maintenance 1 %, a pool of 1 M USD a venue; no impact, fee, auction, takeover or funding."""
-    one_v, one_va = np.ones(venues), np.ones((venues, assets))
-    word = lambda rule: np.full(venues, rule)  # noqa: E731
-    base = World(
-        start_price=np.full(assets, 100.0), sigma=np.full(assets, 0.025), listed=one_va > 0, adv=1e9 * one_va,
-        i_ref=0.0, delta=0.5, rho=0.4, contagion=np.zeros((assets, assets)),
-        half_life_local_s=600.0, half_life_global_s=1800.0, depth=False,
-        fee=0 * one_v, fee_in_trigger=one_v < 0, surplus_to_pool=one_v > 0, mark_rule=word("median"),
-        mark_window_s=1800 * one_v, staging=word("full"), tiers_down=np.ones(venues, int), 
-        whole_below=np.ones(venues, int),
-        adl_rank=word("queue"), adl_close=word("bankruptcy"), adl_share=np.nan * one_v, adl_window_s=28800 * one_v,
-        straight_to_adl=one_v < 0, funding_interval_s=INF * one_v, funding_interest=0 * one_v,
-        funding_clamp=0 * one_v, funding_cap=INF * one_v,
-        take_bound=0.5 * one_va, throughput=INF * one_va, auction_capacity=0 * one_va, auction_discount=0.01 * one_va,
-        unwind=0 * one_va, block=0 * one_va, tier_floor=0 * one_va[..., None], tier_rate=0.01 * one_va[..., None],
-        pool=np.tile(np.arange(venues)[:, None], assets), pool_cash=1e6 * one_v, takeover_multiple=0 * one_v,
-        dt=60.0, rounds=5, barrier_shift=np.zeros(assets),
-    )  # fmt: skip
-    return replace(base, **{k: _like(getattr(base, k), v) for k, v in changes.items()})
-
-
-def _like(default, value):
-    """A scalar fills the shape of the default; anything else is taken as it is."""
-    return np.full(default.shape, value) if isinstance(default, np.ndarray) and np.ndim(value) == 0 else value
-
-
-def accounts_of(*rows: tuple, asset: int = 0) -> Accounts:
-    """Rows of (quantity, margin[, entry[, count]]) in one market."""
-    full = np.array([(*row, 100.0, 1.0)[:4] if len(row) == 2 else (*row, 1.0)[:4] for row in rows], float)
-    place = np.zeros(len(rows), int)
-    return Accounts(place, place + asset, full[:, 0], full[:, 2], full[:, 1], full[:, 3])
-
-
-def path_to(*prices: float, start: float = 100.0) -> np.ndarray:
-    """Log-returns of one asset through these prices, a step each."""
-    return np.diff(np.log([start, *prices]))[:, None]
+from .twin import Accounts, simulate
+from .worlds import INF, accounts_of, busy_world, crash, crowd, path_to, world_of
 
 
 # margin 10 on one coin at 100: the long is liquidated at 90 / 0.99, is bankrupt at 90
@@ -117,7 +77,7 @@ def test_exhaustion_socialises_then_deleverages():
     assert out["adl_volume"][0, 0, 0] == pytest.approx(70)
     assert out["adl_haircut"][0, 0, 0] == pytest.approx(75 - 70)
     assert out["adl_accounts"][0, 0] == 1
-    assert out["account_quantity"] == pytest.approx([0, 0, -1])
+    assert out["account_quantity"][:, 0] == pytest.approx([0, 0, -1])
     assert out["account_cash"] == pytest.approx([0, 0, 50 - 6 + 25])
     assert out["absorbed_volume"][0, 0, 0] == pytest.approx([80, 0, 0, 70, 0])
 
@@ -131,7 +91,7 @@ def test_adl_ranking(rank, left):
     world = world_of(pool_cash=0.0, adl_rank=rank, adl_close="mark")
     accounts = accounts_of((3.0, 30.0), (-1.0, 20.0), (-1.0, 100.0), (-5.0, 150.0))
     out = simulate(world, accounts, path_to(80.0))
-    assert out["account_quantity"][1:] == pytest.approx(left)
+    assert out["account_quantity"][1:, 0] == pytest.approx(left)
     # at the mark the deficit of 30 remains; there is no pool, so the winners' profits bear it
     assert out["adl_haircut"].sum() == pytest.approx(0, abs=1e-9)
     assert out["deficit"].sum() == pytest.approx(30)
@@ -142,7 +102,7 @@ def test_pro_rata_caps_are_redistributed():
     """By profit 20 to 5 the first would close 3.2 of its 1 coin: it closes 1, the second the other 3."""
     world = world_of(pool_cash=0.0, adl_rank="pro_rata")
     out = simulate(world, accounts_of((4.0, 40.0), (-1.0, 20.0), (-5.0, 100.0, 81.0)), path_to(80.0))
-    assert out["account_quantity"] == pytest.approx([0, 0, -2])
+    assert out["account_quantity"][:, 0] == pytest.approx([0, 0, -2])
 
 
 def test_book_price_and_take_bound():
@@ -171,7 +131,7 @@ def test_depth_and_contagion():
     world = world_of(assets=2, i_ref=0.01, adv=1e6, depth=True, contagion=spill, mark_rule="last")
     fall = -2 * 11.8 * 0.025 / np.sqrt(288)
     price = 100 * np.exp(fall)
-    accounts = accounts_of((100.0, 100 * (100 - price) + 50))
+    accounts = accounts_of((100.0, 100 * (100 - price) + 50), assets=2)
     out = simulate(world, accounts, np.array([[fall, 0.0]]))
     push = 0.01 * np.sqrt(price * 100 / 1e6 * (1 + 2**1.75) / 0.01)
     assert np.log(out["index_close"][0]) == pytest.approx([fall - 0.4 * push, -0.2 * 0.4 * push])
@@ -204,13 +164,13 @@ def test_tiers_close_down_to_the_floor():
     world = world_of(staging="tiers", tier_floor=floors, tier_rate=rates, fee=0.001, fee_in_trigger=False)
     price = (20 * 100 - 200 - 10) / (20 * 0.98) - 1e-6
     out = simulate(world, accounts_of((20.0, 200.0)), path_to(price))
-    assert out["account_quantity"][0] == pytest.approx(1000 / price)
+    assert out["account_quantity"][0, 0] == pytest.approx(1000 / price)
     closed = 20 - 1000 / price
     assert out["surplus"][0, 0] == pytest.approx(0.001 * closed * price)
     assert out["account_cash"][0] == pytest.approx(200 + closed * (price - 100) - 0.001 * closed * price)
     assert out["accounts_liquidated"][0, 0] == 1
     lowest = simulate(replace(world, whole_below=np.array([2])), accounts_of((20.0, 200.0)), path_to(price))
-    assert lowest["account_quantity"][0] == 0
+    assert lowest["account_quantity"][0, 0] == 0
 
 
 def test_queue_admits_by_throughput_and_does_not_rescue():
@@ -238,38 +198,6 @@ def test_funding_is_paid_between_holders():
     assert out["open_interest"][0, 0, 0] == pytest.approx(200)
 
 
-def crowd(n: int, rng: np.random.Generator) -> Accounts:
-    """Longs and shorts of 2 to 50 times leverage in two markets at two venues."""
-    quantity = rng.choice([-1.0, 1.0], n) * rng.lognormal(0, 1, n)
-    entry = 100 * np.exp(rng.normal(0, 0.02, n))
-    worst = np.maximum(0, -quantity * (100 - entry)) + np.abs(quantity) * 4
-    margin = worst + np.abs(quantity) * entry / rng.uniform(2, 50, n)
-    return Accounts(rng.integers(0, 2, n), rng.integers(0, 2, n), quantity, entry, margin, rng.uniform(0.5, 2, n))
-
-
-def busy_world() -> World:
-    """Two venues with everything switched on, and different rules."""
-    floors, rates = np.tile([0, 100.0, 300.0, INF], (2, 2, 1)), np.tile([0.005, 0.01, 0.02, 0.02], (2, 2, 1))
-    return world_of(
-        2, 2, i_ref=0.01, delta=0.7, adv=4e5, depth=True, contagion=0.2, fee=np.array([0.01, 0.0005]),
-        fee_in_trigger=np.array([False, True]), surplus_to_pool=np.array([False, True]),
-        mark_rule=np.array(["median", "index_average"]), staging="tiers", tiers_down=np.array([1, 2]),
-        adl_rank=np.array(["queue", "pro_rata"]), adl_close=np.array(["bankruptcy", "index"]),
-        adl_share=np.array([np.nan, 0.3]), straight_to_adl=np.array([False, True]),
-        funding_interval_s=600.0, funding_interest=1e-4, funding_clamp=5e-4, funding_cap=3e-3,
-        take_bound=0.03, throughput=3000.0, auction_capacity=500.0, unwind=200.0, block=10.0,
-        tier_floor=floors, tier_rate=rates, pool_cash=np.array([40.0, 600.0]), takeover_multiple=3.0,
-    )  # fmt: skip
-
-
-def crash(rng: np.random.Generator, steps: int = 90) -> np.ndarray:
-    fall = np.zeros((steps, 1))
-    fall[20:23] = np.log(0.8) / 3
-    fall[5:10] = np.log(1.08) / 5
-    fall[45:60] = np.log(1.15) / 15
-    return fall * [1, 1.2] + rng.normal(0, 5e-4, (steps, 2))
-
-
 def test_ledger_balances_and_layers_add_up():
     rng = np.random.default_rng(1)
     out = simulate(busy_world(), crowd(400, rng), crash(rng))
@@ -283,12 +211,12 @@ def test_ledger_balances_and_layers_add_up():
 def test_count_is_copies():
     rng = np.random.default_rng(2)
     accounts, path = crowd(120, rng), crash(rng)
-    fields = {k: getattr(accounts, k) for k in ("venue", "asset", "quantity", "entry", "margin")}
+    fields = {k: getattr(accounts, k) for k in ("venue", "quantity", "entry", "cash", "coins")}
     counted = simulate(busy_world(), Accounts(**fields, count=np.full(120, 3.0)), path)
     copied = simulate(
-        busy_world(), Accounts(**{k: np.repeat(v, 3) for k, v in fields.items()}, count=np.ones(360)), path
+        busy_world(), Accounts(**{k: np.repeat(v, 3, axis=0) for k, v in fields.items()}, count=np.ones(360)), path
     )
-    for name in counted.keys() - {"account_quantity", "account_cash", "ledger_residual"}:
+    for name in counted.keys() - {"account_quantity", "account_cash", "account_coins", "ledger_residual"}:
         np.testing.assert_allclose(copied[name], counted[name], rtol=1e-9, atol=1e-6, err_msg=name)
     assert counted["liquidation_volume"].sum() > 0
 

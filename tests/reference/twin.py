@@ -1,93 +1,37 @@
 """The slow twin: a liquidation cascade computed account by account, in float64 NumPy, from the prose of the model.
 
 It is the oracle of the fast engine and shares nothing with it: every account is tested in every round, every market
-side is filled by itself. Single-asset, linear, USD-backed isolated accounts only. This file holds the inputs, the
-triggers and the clock; `twin_state` what changes along the path, and the prices; `twin_layers` what happens to a slice
-once the engine has taken it in.
+side is filled by itself. This file holds the clock: steps, rounds and what they report. `twin_world` has the inputs,
+`twin_state` what changes along the path and the ledger, `twin_prices` impact and marks, `twin_accounts` and
+`twin_staging` triggers and slices, `twin_layers` and `twin_adl` who takes them, `twin_settle` and
+`twin_pools` who pays.
 
 Units: USD, coins, USD per coin, seconds, plain fractions. A long has positive quantity, a sell is a negative flow.
-Index, basis and mark are logs relative to the asset's starting price. `V, A, F, J` count venues, assets, pools, tiers.
+Index, basis and mark are logs relative to the asset's starting price. `n, V, A, F` count accounts, venues, assets,
+pools.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .twin_layers import Slices, execute, unwind_inventory
-from .twin_state import DOLLAR, LAYERS, Prices, State, current_prices, impact, open_state, pool_equity
-
-RULES = {
-    "mark_rule": ("median", "index_average", "last"),
-    "staging": ("full", "tiers"),
-    "adl_rank": ("queue", "pro_rata"),
-    "adl_close": ("bankruptcy", "mark", "index"),
-}
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Isolated positions, one row each; a row stands for `count` identical copies."""
-
-    venue: np.ndarray  # [n] int
-    asset: np.ndarray  # [n] int
-    quantity: np.ndarray  # [n] signed, of one copy [coins]
-    entry: np.ndarray  # [n] [USD per coin]
-    margin: np.ndarray  # [n] cash of one copy [USD]
-    count: np.ndarray  # [n] copies, may be fractional
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything that is not an account: prices, venues, markets, pools, clock."""
-
-    start_price: np.ndarray  # [A] [USD per coin]
-    sigma: np.ndarray  # [A] total daily volatility
-    listed: np.ndarray  # [V,A] bool
-    adv: np.ndarray  # [V,A] average daily volume [USD]
-    i_ref: float  # impact of 1 % of a day's volume at a daily volatility of 2.5 %
-    delta: float  # impact exponent
-    rho: float  # share of the impact that moves the index
-    contagion: np.ndarray  # [A,A] share of b's index impact that also moves a; the diagonal is ignored
-    half_life_local_s: float
-    half_life_global_s: float
-    depth: bool  # whether depth withdraws after large exogenous returns
-    fee: np.ndarray  # [V] liquidation fee on notional
-    fee_in_trigger: np.ndarray  # [V] bool
-    surplus_to_pool: np.ndarray  # [V] bool
-    mark_rule: np.ndarray  # [V] 'median', 'index_average', 'last'
-    mark_window_s: np.ndarray  # [V]
-    staging: np.ndarray  # [V] 'full', 'tiers'
-    tiers_down: np.ndarray  # [V] int, 1 or 2
-    whole_below: np.ndarray  # [V] int: up to this tier (1 is the lowest) an account closes whole
-    adl_rank: np.ndarray  # [V] 'queue', 'pro_rata'
-    adl_close: np.ndarray  # [V] 'bankruptcy', 'mark', 'index'
-    adl_share: np.ndarray  # [V] drawdown of the pool that starts ADL, nan for never
-    adl_window_s: np.ndarray  # [V] over which the peak is taken
-    straight_to_adl: np.ndarray  # [V] bool: during drawdown-ADL every slice skips to adl
-    funding_interval_s: np.ndarray  # [V]
-    funding_interest: np.ndarray  # [V] per interval
-    funding_clamp: np.ndarray  # [V]
-    funding_cap: np.ndarray  # [V]
-    take_bound: np.ndarray  # [V,A]
-    throughput: np.ndarray  # [V,A] [USD per minute]
-    auction_capacity: np.ndarray  # [V,A] [USD per clock hour]
-    auction_discount: np.ndarray  # [V,A]
-    unwind: np.ndarray  # [V,A] [USD per minute]
-    block: np.ndarray  # [V,A] hedgers who never trade, one-sided [coins]
-    tier_floor: np.ndarray  # [V,A,J] ascending from 0, padded with inf [USD]
-    tier_rate: np.ndarray  # [V,A,J] ascending, padded with the last rate
-    pool: np.ndarray  # [V,A] int
-    pool_cash: np.ndarray  # [F] [USD]
-    takeover_multiple: np.ndarray  # [F] inventory a pool may hold, in multiples of its equity
-    dt: float  # [s]
-    rounds: int
-    barrier_shift: np.ndarray  # [A] log shift of the trigger test, 0 for none
+from .twin_accounts import triggered
+from .twin_adl import deleverage
+from .twin_layers import Slices, auction, book, close, takeover, unwind_inventory
+from .twin_pools import cover
+from .twin_prices import Prices, add_flows, current_prices, impact
+from .twin_settle import settle
+from .twin_staging import enqueue
+from .twin_state import DOLLAR, LAYERS, State, open_state, pool_equity
+from .twin_world import Accounts, World, check, isolated, neutral
 
 
 def simulate(
-    world: World, accounts: Accounts, log_returns: np.ndarray, index_pin: bool = False
+    world: World,
+    accounts: Accounts,
+    log_returns: np.ndarray,
+    index_pin: bool = False,
+    deviation: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Run one path.
 
@@ -96,31 +40,26 @@ def simulate(
         accounts: Positions at the start.
         log_returns: Exogenous log-return of each index in each step [step, A].
         index_pin: The index line has no endogenous part (recorded prices); the basis keeps its weight 1 - rho.
+        deviation: Log price of a token at a venue against its index, in each step [step, V, A]; it moves what coins
+            are worth there as collateral and are sold at, not the marks. Zero where absent.
 
     Returns:
         Hourly variables with the hour leading, by name; `fund_drawdown`, `fund_exhausted_hour` [F]; `ledger_residual`;
-        and `account_quantity`, `account_cash` [n], one copy's position and cash at the end.
+        and one copy's `account_quantity` [n,A], `account_cash` [n], `account_coins` [n,A] at the end.
     """
     check(world, accounts)
     state = open_state(world, accounts, len(log_returns), index_pin)
     for step in range(len(log_returns)):
+        if deviation is not None:
+            state.deviation = deviation[step]
         open_step(state, log_returns, step)
         pay_funding(state, step)
         last = cascade(state, step)
         close_step(state, last)
     state.out["account_quantity"] = state.quantity
     state.out["account_cash"] = state.cash
+    state.out["account_coins"] = state.coins
     return state.out
-
-
-def check(world: World, accounts: Accounts) -> None:
-    """Refuse rules that do not exist and accounts in markets that do not."""
-    for name, known in RULES.items():
-        for v, rule in enumerate(getattr(world, name)):
-            if rule not in known:
-                raise ValueError(f"{name}[{v}] is {rule!r}, expected one of {known}")
-    if not np.all(world.listed[accounts.venue, accounts.asset]):
-        raise ValueError("accounts: a row is in a market that its venue does not list")
 
 
 # ------------------------------------------------------------------------------------------------------ step's opening
@@ -150,10 +89,11 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
 def pay_funding(state: State, step: int) -> None:
     """At funding times every holder of q coins pays q x rate x mark; the sum over all holders is zero.
 
+    A holder of an inverse contract of N USD pays N x rate / mark coins.
     rate = clip(P + clip(interest - P, -clamp, clamp), -cap, cap), P the mean premium of the openings since the last.
     """
     world = state.world
-    mark = current_prices(state).mark
+    mark = np.abs(current_prices(state).at.settle)
     for v, interval in enumerate(world.funding_interval_s):
         intervals = (step + 1) * world.dt / interval
         if not intervals >= 0.5 or abs(intervals - round(intervals)) > 1e-9:
@@ -163,63 +103,40 @@ def pay_funding(state: State, step: int) -> None:
         per_coin = np.clip(premium + clamped, -world.funding_cap[v], world.funding_cap[v]) * mark[v]
         state.premium_sum[v] = 0.0
         state.premium_samples[v] = 0
-        here = state.accounts.venue == v
-        paid = state.quantity[here] * per_coin[state.accounts.asset[here]]
-        state.cash[here] -= paid
-        state.gross_cash += np.sum(state.accounts.count[here] * np.abs(paid))
+        rows, assets = np.nonzero((state.accounts.venue == v)[:, None] & (state.quantity != 0))
+        paid = state.quantity[rows, assets] * per_coin[assets]
+        state.pay(rows, assets, -paid)
+        np.add.at(state.gross_money, state.currency[v, assets], state.accounts.count[rows] * np.abs(paid))
         state.rest.cash[v] -= state.rest.coins[v] * per_coin
         state.makers.cash[v] -= state.makers.coins[v] * per_coin
-        np.subtract.at(state.pool_cash, world.pool[v], state.inventory[v] * per_coin)
+        here = np.arange(len(mark))[:, None] == v
+        state.pool_receives(np.where(here, -state.inventory * per_coin, 0.0))
 
 
-# ------------------------------------------------------------------------------------------------------------ triggers
-def triggered(state: State, prices: Prices) -> np.ndarray:
-    """Rows to liquidate: equity at or below maintenance (and the fee, where the venue counts it), none of it waiting.
+# -------------------------------------------------------------------------------------------------------------- rounds
+def execute(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -> None:
+    """One round: the admitted slices through all layers, settlement, pools, and the flows into the imbalances.
 
-    E = cash + q (m - entry), M(n) = max_j (rate_j n - D_j). The test alone sees the mark moved by the barrier shift.
+    Args:
+        state: Changed throughout.
+        prices: At the round's opening.
+        slices: Admitted, all of which is executed.
+        closing: Rows that are being liquidated and can neither be deleveraged nor socialised [n] bool.
     """
-    world, accounts = state.world, state.accounts
-    rows = np.flatnonzero((state.quantity != 0) & (state.waiting == 0))
-    venue, asset, quantity = accounts.venue[rows], accounts.asset[rows], state.quantity[rows]
-    mark = prices.mark[venue, asset] * np.exp(-np.sign(quantity) * world.barrier_shift[asset])
-    notional = np.abs(quantity) * mark
-    equity = state.cash[rows] + quantity * (mark - accounts.entry[rows])
-    rate, deduction = world.tier_rate[venue, asset], state.deduction[venue, asset]
-    maintenance = np.max(rate * notional[:, None] - deduction, axis=1)
-    fee = np.where(world.fee_in_trigger, world.fee, 0.0)[venue] * notional
-    return rows[equity <= maintenance + fee]
-
-
-def coins_to_close(state: State, row: int, mark: float) -> float:
-    """What the venue's staging rule closes of one copy of a triggered account at once [coins, positive].
-
-    `tiers`: down to the floor of its tier, or of the one below; whole in the lowest tiers or without equity. A notional
-    up to 0.1 % above a floor counts as the tier below it.
-    """
-    world, v, a = state.world, state.accounts.venue[row], state.accounts.asset[row]
-    size = abs(state.quantity[row])
-    equity = state.cash[row] + state.quantity[row] * (mark - state.accounts.entry[row])
-    if world.staging[v] == "full" or equity <= 0:
-        return size
-    floors = world.tier_floor[v, a]
-    tier = max(1, int(np.sum(floors * 1.001 < size * mark)))
-    if tier <= world.whole_below[v]:
-        return size
-    target = floors[max(0, tier - world.tiers_down[v])]
-    return size if target == 0 else size - target / mark
-
-
-def enqueue(state: State, prices: Prices, rows: np.ndarray, batch: int) -> None:
-    """Put this round's slices at the end of their markets' queues."""
-    for row in rows:
-        v, a = state.accounts.venue[row], state.accounts.asset[row]
-        coins = coins_to_close(state, row, float(prices.mark[v, a]))
-        state.waiting[row] = coins
-        state.whole[row] = coins == abs(state.quantity[row])
-        state.batch[row] = batch
-        if not state.ever_triggered[row]:
-            state.ever_triggered[row] = True
-            state.out["accounts_liquidated"][state.hour, v] += state.accounts.count[row]
+    world = state.world
+    opening_equity = pool_equity(state, prices)
+    pool = world.pool[slices.venue, slices.asset]
+    stressed = (opening_equity <= DOLLAR) | state.drawdown_adl
+    bankrupt = slices.direction * (slices.mark - slices.bankruptcy) <= 0
+    skips = (stressed[pool] & bankrupt) | (state.drawdown_adl[pool] & world.straight_to_adl[slices.venue])
+    flow = book(state, prices, slices, ~skips)
+    auction(state, prices, slices, ~skips)
+    takeover(state, prices, slices, ~skips, opening_equity)
+    deleveraged = deleverage(state, prices, slices, closing)
+    state.rest.take(*close(state, slices, slices.coins.copy(), slices.mark, "remainder"))
+    deficit, sold = settle(state, prices, slices, deleveraged)
+    cover(state, prices, deficit, closing)
+    add_flows(state, flow, sold)
 
 
 def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
@@ -230,19 +147,21 @@ def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
         prices: Of the round.
         budget: Left in this step, reduced in place [V,A] [USD].
     """
-    accounts, queue = state.accounts, np.flatnonzero(state.waiting > 0)
-    venue, asset, waiting = accounts.venue[queue], accounts.asset[queue], state.waiting[queue]
-    value, coins = accounts.count[queue] * waiting * prices.mark[venue, asset], np.zeros(len(queue))
+    accounts = state.accounts
+    rows, asset = np.nonzero(state.waiting > 0)
+    venue, waiting, coins = accounts.venue[rows], state.waiting[rows, asset], np.zeros(len(rows))
+    value = accounts.count[rows] * waiting * prices.at.unit[venue, asset]
     for v, a in np.argwhere(state.world.listed):
         here = (venue == v) & (asset == a)
-        for batch in np.unique(state.batch[queue[here]]):
-            same = here & (state.batch[queue] == batch)
+        for batch in np.unique(state.batch[rows[here]]):
+            same = here & (state.batch[rows] == batch)
             asked = value[same].sum()
             share = 1.0 if asked <= budget[v, a] else budget[v, a] / asked
             coins[same] = waiting[same] * share
             budget[v, a] = budget[v, a] - asked if share == 1.0 else 0.0
-    state.waiting[queue] -= coins
-    return Slices.of(state, prices, queue[coins > 0], coins[coins > 0])
+    state.waiting[rows, asset] -= coins
+    taken = coins > 0
+    return Slices.of(state, prices, rows[taken], asset[taken], coins[taken])
 
 
 # --------------------------------------------------------------------------------------------------------------- clock
@@ -259,13 +178,13 @@ def cascade(state: State, step: int) -> Prices:
         rows = triggered(state, prices)
         enqueue(state, prices, rows, step * world.rounds + number)
         if number == 0:
-            venue, asset = accounts.venue[rows], accounts.asset[rows]
-            volume = accounts.count[rows] * state.waiting[rows] * prices.mark[venue, asset]
-            np.add.at(state.out["first_round_volume"][state.hour], (venue, asset), volume)
+            venue = accounts.venue[rows]
+            volume = accounts.count[rows, None] * state.waiting[rows] * prices.at.unit[venue]
+            np.add.at(state.out["first_round_volume"][state.hour], venue, volume)
         queued = state.waiting > 0
-        if not np.any(budget[accounts.venue[queued], accounts.asset[queued]] > 0) and not len(rows):
+        if not np.any(queued & (budget[accounts.venue] > 0)) and not len(rows):
             break
-        closing = queued.copy()
+        closing = np.any(queued, axis=1)
         execute(state, prices, admit(state, prices, budget), closing)
         watch_pools(state, pool_equity(state, prices))
     return prices
@@ -305,12 +224,11 @@ def close_step(state: State, last: Prices) -> None:
     out["fund_equity"][hour] = equity
     out["index_close"][hour] = np.exp(prices.index_log)
     longs = np.zeros(world.listed.shape)
-    owned = state.accounts.count * np.maximum(state.quantity, 0)
-    np.add.at(longs, (state.accounts.venue, state.accounts.asset), owned)
+    np.add.at(longs, state.accounts.venue, state.accounts.count[:, None] * np.maximum(state.quantity, 0))
     for coins in (state.inventory, state.makers.coins, state.rest.coins):
         longs += np.maximum(coins, 0)
-    out["open_interest"][hour] = np.where(world.listed, (longs + world.block) * prices.mark, 0.0)
+    out["open_interest"][hour] = np.where(world.listed, (longs + world.block) * prices.at.unit, 0.0)
     out["ledger_residual"] = np.maximum(out["ledger_residual"], state.imbalance())
 
 
-__all__ = ["LAYERS", "Accounts", "World", "simulate"]
+__all__ = ["LAYERS", "Accounts", "World", "isolated", "neutral", "simulate"]

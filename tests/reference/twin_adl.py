@@ -1,0 +1,141 @@
+"""The slow twin's auto-deleveraging: what the layers leave is matched with the winners on the other side.
+
+A position of a cross account stands in the queue with its own profit, its account's equity and its account's leverage.
+No account pays more than it has: where winners close at a loss against the mark, an account closes at most what its
+equity covers, split over those of its positions that face an ADL in this round by their profit. All of it is judged at
+the round's opening, so that no market comes first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .twin_accounts import equities, profits, seen
+from .twin_layers import Slices, close
+from .twin_prices import Prices, settle_price
+from .twin_state import DIRECTIONS, State
+
+
+@dataclass(frozen=True)
+class Winners:
+    """Accounts as ADL sees them at the round's opening."""
+
+    profit: np.ndarray  # [n,A] [USD]
+    entry_notional: np.ndarray  # [n,A] [USD]
+    equity: np.ndarray  # [n] [USD]
+    notional: np.ndarray  # [n] of all positions of the account [USD]
+    budget: np.ndarray  # [n,A] what a position can lose against the mark; positive for winners that are asked [USD]
+
+    @classmethod
+    def of(cls, state: State, prices: Prices, asked: np.ndarray, closing: np.ndarray) -> Winners:
+        """Positions with a profit, of accounts with equity that are not being liquidated.
+
+        Args:
+            state: At the round's opening, but for the accounts that are closing.
+            prices: At the round's opening.
+            asked: What is to be matched by market and side [V,A,2].
+            closing: Rows that are being liquidated [n] bool.
+        """
+        at, venue = seen(state, prices), state.accounts.venue
+        profit, equity = profits(state, at), equities(state, at)
+        facing = np.where(state.quantity > 0, asked[venue, :, 1], asked[venue, :, 0]) > 0
+        wins = facing & (profit > 0) & ((equity > 0) & ~closing)[:, None]
+        gain = np.where(wins, profit, 0.0)
+        total = gain.sum(axis=1, keepdims=True)
+        size = np.abs(state.quantity)
+        return cls(
+            profit=profit,
+            entry_notional=size * np.where(state.world.inverse[venue], 1.0, state.entry),
+            equity=equity,
+            notional=np.sum(size * at.unit, axis=1),
+            budget=equity[:, None] * gain / np.where(total > 0, total, 1.0),
+        )
+
+
+def deleverage(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -> np.ndarray:
+    """Match what is left of every market side with the winners of the other one.
+
+    Every winner of a market side closes at the same price, the average over the losers' slices.
+
+    Returns:
+        What winners closed, of one copy [n,A] [coins].
+    """
+    asked = slices.total(state, slices.coins)
+    winners = Winners.of(state, prices, asked, closing)
+    closed = np.zeros_like(state.quantity)
+    for v, a, side in np.argwhere(asked > 0):
+        here = (slices.venue == v) & (slices.asset == a) & (slices.side == side)
+        price = {
+            "bankruptcy": slices.bankruptcy,
+            "mark": slices.mark,
+            "index": np.full(len(here), settle_price(prices.index[a], state.world.inverse[v, a])),
+        }[str(state.world.adl_close[v])]
+        side_of_winners = np.sign(state.quantity[:, a]) == -DIRECTIONS[side]
+        rows = np.flatnonzero((state.accounts.venue == v) & side_of_winners & (winners.budget[:, a] > 0))
+        average = np.sum((slices.count * slices.coins * price)[here]) / asked[v, a, side]
+        capacity = affordable(state, prices, winners, rows, (v, a), DIRECTIONS[side] * average)
+        available = np.sum(state.accounts.count[rows] * capacity)
+        if available <= 0:
+            continue
+        take = np.where(here, slices.coins * min(1.0, available / asked[v, a, side]), 0.0)
+        coins, cost = close(state, slices, take, price, "adl")
+        matched, paid = abs(coins[v, a]), cost[v, a] / coins[v, a]
+        closed[rows, a] = adl_allocation(state, prices, winners, rows, a, capacity, min(matched, available))
+        winners_close(state, prices, rows, (v, a), DIRECTIONS[side], closed[rows, a], paid)
+    return closed
+
+
+def affordable(
+    state: State, prices: Prices, winners: Winners, rows: np.ndarray, market: tuple[int, int], price: float
+) -> np.ndarray:
+    """Coins that every winner can close at a settle price (signed by the losers' direction) [rows], of one copy."""
+    size = np.abs(state.quantity[rows, market[1]])
+    sign = -np.sign(state.quantity[rows, market[1]])
+    loss = (price - sign * prices.at.settle[market]) * prices.at.money[market]
+    return np.where(loss > 0, np.minimum(size, winners.budget[rows, market[1]] / np.where(loss > 0, loss, 1.0)), size)
+
+
+def winners_close(
+    state: State, prices: Prices, rows: np.ndarray, market: tuple[int, int], direction: float,
+    closed: np.ndarray, paid: float,
+) -> None:  # fmt: skip
+    """The winners' side of the trade at the settle price `paid`, `direction` being the losers'."""
+    (v, a), count, out, hour = market, state.accounts.count[rows], state.out, state.hour
+    state.pay(rows, np.full(len(rows), a), -direction * closed * (paid - state.entry[rows, a]))
+    state.quantity[rows, a] += direction * closed
+    touched = (closed > 0) & ~state.deleveraged[rows]
+    state.deleveraged[rows[touched]] = True
+    matched = np.sum(count * closed)
+    out["adl_accounts"][hour, v] += count[touched].sum()
+    out["adl_volume"][hour, v, a] += matched * prices.at.unit[market]
+    loss = direction * (paid - prices.at.settle[market]) * prices.at.money[market]
+    out["adl_haircut"][hour, v, a] += loss * matched
+
+
+def adl_allocation(
+    state: State, prices: Prices, winners: Winners, rows: np.ndarray, a: int, capacity: np.ndarray, coins: float
+) -> np.ndarray:
+    """Coins that every winner closes, of one copy, positive; they sum to `coins` over rows and copies.
+
+    `queue`: the highest (profit / entry notional) x (notional / equity) first, equal ranks pro rata. `pro_rata`: by
+    profit. Nobody closes more than `capacity`; what a cap leaves over goes to the others.
+    """
+    count, profit = state.accounts.count[rows], winners.profit[rows, a]
+    rule = state.world.adl_rank[state.accounts.venue[rows[0]]]
+    if rule == "queue":
+        leverage = winners.notional[rows] / winners.equity[rows]
+        rank = profit / winners.entry_notional[rows, a] * leverage
+        _, group = np.unique(-rank, return_inverse=True)
+        held = np.bincount(group, weights=count * capacity)
+        before = np.cumsum(held) - held
+        return capacity * np.clip((coins - before) / held, 0.0, 1.0)[group]
+    free = np.ones(len(rows), bool)
+    while np.any(free):
+        per_profit = (coins - np.sum((count * capacity)[~free])) / np.sum((count * profit)[free])
+        capped = free & (per_profit * profit >= capacity)
+        if not np.any(capped):
+            return np.where(free, per_profit * profit, capacity)
+        free &= ~capped
+    return capacity

@@ -1,0 +1,57 @@
+"""The slow twin's staging: how much of a triggered account is closed at once, and the queue it waits in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .twin_accounts import equities, maintenance, seen
+from .twin_prices import Prices, Values
+from .twin_state import State
+
+
+def enqueue(state: State, prices: Prices, rows: np.ndarray, batch: int) -> None:
+    """Put this round's slices at the end of their markets' queues."""
+    at = seen(state, prices)
+    equity, kept = equities(state, at), maintenance(state, at, state.quantity)
+    for row in rows:
+        coins = coins_to_close(state, at, row, equity[row], kept[row])
+        state.waiting[row] = coins
+        state.whole[row] = (coins > 0) & (coins == np.abs(state.quantity[row]))
+        state.batch[row] = batch
+        if not state.ever_triggered[row]:
+            state.ever_triggered[row] = True
+            venue = state.accounts.venue[row]
+            state.out["accounts_liquidated"][state.hour, venue] += state.accounts.count[row]
+
+
+def coins_to_close(state: State, at: Values, row: int, equity: float, kept: np.ndarray) -> np.ndarray:
+    """What is closed of one copy of a triggered account at once [A], positive.
+
+    Without equity all of it, whatever the venue's rules. Otherwise what the staging rule says of every position; where
+    the riskiest goes first, of these only the one with the largest maintenance, and the others wait for the next test.
+    """
+    world, v, size = state.world, state.accounts.venue[row], np.abs(state.quantity[row])
+    if equity <= 0:
+        return size
+    coins = by_tiers(state, at, row) if world.staging[v] == "tiers" else size
+    if world.closing_order[v] == "riskiest_first":
+        first = np.argmax(np.where(coins > 0, kept, -np.inf))
+        coins = np.where(np.arange(len(coins)) == first, coins, 0.0)
+    return coins
+
+
+def by_tiers(state: State, at: Values, row: int) -> np.ndarray:
+    """Every position down to the floor of its tier, or of the one below; all of them whole if all are in the lowest.
+
+    A position in the lowest tiers is left alone while another one is above them. A notional up to 0.1 % above a floor
+    counts as the tier below it.
+    """
+    world, v, size = state.world, state.accounts.venue[row], np.abs(state.quantity[row])
+    coins = np.zeros_like(size)
+    for a in np.flatnonzero(size):
+        floors, unit = world.tier_floor[v, a], at.unit[row, a]
+        tier = max(1, int(np.sum(floors * 1.001 < size[a] * unit)))
+        if tier > world.whole_below[v]:
+            target = floors[max(0, tier - world.tiers_down[v])]
+            coins[a] = size[a] if target == 0 else size[a] - target / unit
+    return coins if np.any(coins > 0) else size

@@ -1,0 +1,130 @@
+"""Inputs of the slow twin: accounts and the world they live in.
+
+Units: USD, coins, USD per coin, seconds, plain fractions. A long has positive quantity. `n, V, A, F, J` count accounts,
+venues, assets, pools, tiers. The quantity of an inverse contract is its USD value N.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+RULES = {
+    "mark_rule": ("median", "index_average", "last"),
+    "staging": ("full", "tiers"),
+    "closing_order": ("proportional", "riskiest_first"),
+    "adl_rank": ("queue", "pro_rata"),
+    "adl_close": ("bankruptcy", "mark", "index"),
+}
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Accounts at one venue each; a row stands for `count` identical copies. An isolated position has one leg."""
+
+    venue: np.ndarray  # [n] int
+    quantity: np.ndarray  # [n,A] signed, of one copy, at most one position an asset [coins]
+    entry: np.ndarray  # [n,A] of the position, anything where there is none [USD per coin]
+    cash: np.ndarray  # [n] of one copy, negative where profit has been taken out [USD]
+    coins: np.ndarray  # [n,A] collateral of one copy, not negative [coins]
+    count: np.ndarray  # [n] copies, may be fractional
+
+
+def isolated(
+    venue: np.ndarray, asset: np.ndarray, quantity: np.ndarray, entry: np.ndarray, margin: np.ndarray,
+    count: np.ndarray, assets: int,
+) -> Accounts:  # fmt: skip
+    """Accounts of one position and some cash each.
+
+    Args:
+        venue: [n].
+        asset: Of the position [n].
+        quantity: Signed [n] [coins].
+        entry: [n] [USD per coin].
+        margin: [n] [USD].
+        count: Copies [n].
+        assets: Of the world.
+    """
+    legs = lambda values: values[:, None] * (np.arange(assets) == asset[:, None])  # noqa: E731
+    return Accounts(venue, legs(quantity), legs(entry), margin, np.zeros((len(venue), assets)), count)
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that is not an account: prices, venues, markets, pools, clock."""
+
+    start_price: np.ndarray  # [A] [USD per coin]
+    sigma: np.ndarray  # [A] total daily volatility
+    listed: np.ndarray  # [V,A] bool; an asset that no venue lists is a token without a perpetual
+    adv: np.ndarray  # [V,A] average daily volume [USD]
+    i_ref: float  # impact of 1 % of a day's volume at a daily volatility of 2.5 %
+    delta: float  # impact exponent
+    rho: float  # share of the impact that moves the index
+    contagion: np.ndarray  # [A,A] share of b's index impact that also moves a; the diagonal is ignored
+    half_life_local_s: float
+    half_life_global_s: float
+    depth: bool  # whether depth withdraws after large exogenous returns
+    fee: np.ndarray  # [V] liquidation fee on notional
+    fee_in_trigger: np.ndarray  # [V] bool
+    surplus_to_pool: np.ndarray  # [V] bool
+    mark_rule: np.ndarray  # [V] 'median', 'index_average', 'last'
+    mark_window_s: np.ndarray  # [V]
+    staging: np.ndarray  # [V] 'full', 'tiers'
+    tiers_down: np.ndarray  # [V] int, 1 or 2
+    whole_below: np.ndarray  # [V] int: up to this tier (1 is the lowest) an account closes whole
+    adl_rank: np.ndarray  # [V] 'queue', 'pro_rata'
+    adl_close: np.ndarray  # [V] 'bankruptcy', 'mark', 'index'
+    adl_share: np.ndarray  # [V] drawdown of the pool that starts ADL, nan for never
+    adl_window_s: np.ndarray  # [V] over which the peak is taken
+    straight_to_adl: np.ndarray  # [V] bool: during drawdown-ADL every slice skips to adl
+    funding_interval_s: np.ndarray  # [V]
+    funding_interest: np.ndarray  # [V] per interval
+    funding_clamp: np.ndarray  # [V]
+    funding_cap: np.ndarray  # [V]
+    take_bound: np.ndarray  # [V,A]
+    throughput: np.ndarray  # [V,A] [USD per minute]
+    auction_capacity: np.ndarray  # [V,A] [USD per clock hour]
+    auction_discount: np.ndarray  # [V,A]
+    unwind: np.ndarray  # [V,A] [USD per minute]
+    block: np.ndarray  # [V,A] hedgers who never trade, one-sided [coins]
+    tier_floor: np.ndarray  # [V,A,J] ascending from 0, padded with inf [USD]
+    tier_rate: np.ndarray  # [V,A,J] ascending, padded with the last rate
+    pool: np.ndarray  # [V,A] int
+    pool_cash: np.ndarray  # [F] [USD]
+    takeover_multiple: np.ndarray  # [F] inventory a pool may hold, in multiples of its equity
+    dt: float  # [s]
+    rounds: int
+    barrier_shift: np.ndarray  # [A] log shift of the trigger test, 0 for none
+    # what isolated accounts do not need; `neutral` has values that switch all of it off
+    barrier_correlation: np.ndarray  # [A,A] of the diffusions behind the shift
+    closing_order: np.ndarray  # [V] 'proportional', 'riskiest_first'
+    haircut: np.ndarray  # [V,A] on collateral coins, in comparisons with maintenance only
+    token_adv: np.ndarray  # [A] spot volume of an asset without a perpetual; ignored for the others [USD]
+    pool_coins: np.ndarray  # [F,A] [coins]
+    inverse: np.ndarray  # [V,A] bool: contracts of so many USD, with profit and loss in the asset's coin
+
+
+def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
+    """Values of the fields of `World` that isolated accounts do not need."""
+    return {
+        "barrier_correlation": np.eye(assets),
+        "closing_order": np.full(venues, "proportional"),
+        "haircut": np.zeros((venues, assets)),
+        "token_adv": np.full(assets, np.inf),
+        "pool_coins": np.zeros((pools, assets)),
+        "inverse": np.zeros((venues, assets), bool),
+    }
+
+
+def check(world: World, accounts: Accounts) -> None:
+    """Refuse rules that do not exist, positions in markets that do not, and debts in coins."""
+    for name, known in RULES.items():
+        for v, rule in enumerate(getattr(world, name)):
+            if rule not in known:
+                raise ValueError(f"{name}[{v}] is {rule!r}, expected one of {known}")
+    if np.any((accounts.quantity != 0) & ~world.listed[accounts.venue]):
+        raise ValueError("accounts: a position is in a market that its venue does not list")
+    if np.any(accounts.coins < 0):
+        raise ValueError("accounts: a collateral balance is negative")
