@@ -89,7 +89,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         takeover_multiple=np.array([p.takeover_multiple for v in venues for p in v.pools]),
         dt=dt, rounds=run.rounds,
         barrier_shift=0.5826 * diffusion * np.sqrt(dt / 86400) * run.barrier_correction,
-        **neutral(*listed.shape, sum(len(v.pools) for v in venues)),
+        **neutral(listed.shape[0], listed.shape[1], sum(len(v.pools) for v in venues)),
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def deleverage(state: State, prices: Prices, slices: Slices, closing: np.ndarray
             continue
         take = np.where(here, slices.coins * min(1.0, available / asked[v, a, side]), 0.0)
         coins, cost = close(state, slices, take, price, "adl")
-        matched, paid = abs(coins[v, a]), cost[v, a] / coins[v, a]
+        matched, paid = abs(float(coins[v, a])), float(cost[v, a] / coins[v, a])
         closed[rows, a] = adl_allocation(state, prices, winners, rows, a, capacity, min(matched, available))
         winners_close(state, prices, rows, (v, a), DIRECTIONS[side], closed[rows, a], paid)
     return closed

@@ -14,7 +14,7 @@ def enqueue(state: State, prices: Prices, rows: np.ndarray, batch: int) -> None:
     at = seen(state, prices)
     equity, kept = equities(state, at), maintenance(state, at, state.quantity)
     for row in rows:
-        coins = coins_to_close(state, at, row, equity[row], kept[row])
+        coins = coins_to_close(state, at, int(row), float(equity[row]), kept[row])
         state.waiting[row] = coins
         state.whole[row] = (coins > 0) & (coins == np.abs(state.quantity[row]))
         state.batch[row] = batch

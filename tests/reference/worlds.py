@@ -62,7 +62,7 @@ def accounts_from(*rows: dict, assets: int = 2) -> Accounts:
 
 def paths_to(*prices: tuple[float, ...], start: float = 100.0) -> np.ndarray:
     """Log-returns of several assets through these prices, a step each."""
-    return np.diff(np.log([np.full(len(prices[0]), start), *prices]), axis=0)
+    return np.diff(np.log(np.vstack([np.full(len(prices[0]), start), *prices])), axis=0)
 
 
 def crowd(n: int, rng: np.random.Generator) -> Accounts:
