@@ -67,6 +67,7 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
     """Exogenous return, decay of the imbalances, depth, and the basis average that the rounds hold."""
     world = state.world
     hour = int(step * world.dt // 3600)
+    state.now = step * world.dt
     if step == 0 or hour != state.hour:
         state.hour = hour
         state.auction_left = world.auction_capacity.astype(float).copy()

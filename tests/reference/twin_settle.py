@@ -38,7 +38,9 @@ def settle(
     done = np.unique(rows)
     done = done[np.all(state.waiting[done] == 0, axis=1)]
     flat = np.all(state.quantity == 0, axis=1)
-    charge_partial(state, at, done[~flat[done]])
+    partly = done[~flat[done]]
+    charge_partial(state, at, partly)
+    state.rests_until[partly] = state.now + state.world.cooldown_s[state.accounts.venue[partly]]
     closed = deleveraged * at.unit
     np.add.at(closed, (rows, assets), slices.admitted * slices.unit)
     gone = flat & np.any(deleveraged > 0, axis=1)

@@ -37,7 +37,55 @@ def coins_to_close(state: State, at: Values, row: int, equity: float, kept: np.n
     if world.closing_order[v] == "riskiest_first":
         first = np.argmax(np.where(coins > 0, kept, -np.inf))
         coins = np.where(np.arange(len(coins)) == first, coins, 0.0)
+    if world.staging[v] == "fraction":
+        return by_fraction(state, at, row, coins)
+    if world.staging[v] == "restore":
+        return by_target(state, at, row, coins)
     return coins
+
+
+def by_fraction(state: State, at: Values, row: int, coins: np.ndarray) -> np.ndarray:
+    """A share of `coins`, rounded up to whole lots; all of them for a small account, and at the next trigger.
+
+    The next trigger is one that comes before the account has passed a test: after the pause, when it is tested again.
+    """
+    world, v = state.world, state.accounts.venue[row]
+    if state.begun[row] or np.sum(np.abs(state.quantity[row]) * at.unit[row]) <= world.fraction_above[v]:
+        return coins
+    state.begun[row] = True
+    lot = np.where(world.lot[v] > 0, world.lot[v], 1.0)
+    rounded = np.ceil(world.fraction[v] * coins / lot - 1e-9) * lot
+    return np.minimum(coins, np.where(world.lot[v] > 0, rounded, world.fraction[v] * coins))
+
+
+def by_target(state: State, at: Values, row: int, coins: np.ndarray) -> np.ndarray:
+    """The smallest share of `coins` after which equity is the target multiple of what is required; all if none is.
+
+    The close is taken to be at the mark, where equity (with the haircuts' weights, as in the trigger) stays what it is:
+    neither the fill nor the fee is known yet.
+    """
+    world, size = state.world, np.abs(state.quantity[row])
+    target = world.restore_target[state.accounts.venue[row]]
+    equity = equities(state, at, weighted=True)[row]
+
+    def restored(share: float) -> bool:
+        return equity >= target * required_of_one(state, at, row, size - share * coins)
+
+    low, high = 0.0, 1.0
+    if not restored(1.0):
+        return coins
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (low, middle) if restored(middle) else (middle, high)
+    return high * coins
+
+
+def required_of_one(state: State, at: Values, row: int, size: np.ndarray) -> float:
+    """What the trigger compares equity with, were an account's positions of these sizes [A] [USD]."""
+    world, v = state.world, state.accounts.venue[row]
+    notional = size * at.unit[row]
+    kept = np.max(world.tier_rate[v] * notional[:, None] - state.deduction[v], axis=1)
+    return float(np.sum(kept[size > 0]) + (world.fee[v] * world.fee_in_trigger[v]) * np.sum(notional))
 
 
 def by_tiers(state: State, at: Values, row: int) -> np.ndarray:

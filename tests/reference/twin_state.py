@@ -54,6 +54,8 @@ class State:
     whole: np.ndarray  # [n,A] the current slice is the whole position, bool
     batch: np.ndarray  # [n] round in which the current slices were triggered, int
     fee_value: np.ndarray  # [n,A] of the current slices, closed in book or auction so far [USD, or coins: settlement]
+    rests_until: np.ndarray  # [n] before which the account is not tested [s]
+    begun: np.ndarray  # [n] a share has been closed and no test was passed since, bool
     ever_triggered: np.ndarray  # [n] bool
     deleveraged: np.ndarray  # [n] in this hour, bool
     currency: np.ndarray  # [V,A] of settlement, int: 0 for USD, 1 + a for the asset's coin
@@ -84,6 +86,7 @@ class State:
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
     opening_money: np.ndarray | float = 0.0  # [1+A]
     hour: int = 0
+    now: float = 0.0  # since the start, at the step's opening [s]
 
     def pay(self, rows: np.ndarray, assets: np.ndarray, amounts: np.ndarray) -> None:
         """Add to what accounts own, of one copy, in the settlement currencies of their markets in these assets."""
@@ -143,7 +146,8 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         quantity=accounts.quantity.astype(float).copy(), entry=settle_price(entry, world.inverse[accounts.venue]),
         cash=accounts.cash.astype(float).copy(), coins=accounts.coins.astype(float).copy(),
         socialised=legs(), waiting=legs(), whole=legs() > 0, batch=np.zeros(n, int), fee_value=legs(),
-        ever_triggered=np.zeros(n, bool), deleveraged=np.zeros(n, bool),
+        rests_until=np.zeros(n), begun=np.zeros(n, bool), ever_triggered=np.zeros(n, bool),
+        deleveraged=np.zeros(n, bool),
         currency=np.where(world.inverse, 1 + np.arange(assets), 0), deduction=np.cumsum(floors * jumps, axis=2),
         adv=np.where(world.listed, world.adv, np.inf), adv_total=np.where(traded > 0, traded, world.token_adv),
         shock=np.zeros(assets), deviation=markets(), u_local=markets(), u_global=np.zeros(assets),

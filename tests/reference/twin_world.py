@@ -13,7 +13,7 @@ import numpy as np
 
 RULES = {
     "mark_rule": ("median", "index_average", "last"),
-    "staging": ("full", "tiers"),
+    "staging": ("full", "tiers", "fraction", "restore"),
     "closing_order": ("proportional", "riskiest_first"),
     "adl_rank": ("queue", "pro_rata"),
     "adl_close": ("bankruptcy", "mark", "index"),
@@ -71,7 +71,7 @@ class World:
     surplus_to_pool: np.ndarray  # [V] bool
     mark_rule: np.ndarray  # [V] 'median', 'index_average', 'last'
     mark_window_s: np.ndarray  # [V]
-    staging: np.ndarray  # [V] 'full', 'tiers'
+    staging: np.ndarray  # [V] 'full', 'tiers', 'fraction', 'restore'
     tiers_down: np.ndarray  # [V] int, 1 or 2
     whole_below: np.ndarray  # [V] int: up to this tier (1 is the lowest) an account closes whole
     adl_rank: np.ndarray  # [V] 'queue', 'pro_rata'
@@ -103,6 +103,11 @@ class World:
     haircut: np.ndarray  # [V,A] on collateral coins, in comparisons with maintenance only
     token_adv: np.ndarray  # [A] spot volume of an asset without a perpetual; ignored for the others [USD]
     pool_coins: np.ndarray  # [F,A] [coins]
+    cooldown_s: np.ndarray  # [V] after a partial close, in which the account is not tested
+    fraction: np.ndarray  # [V] of every position, closed at the first trigger under 'fraction'
+    fraction_above: np.ndarray  # [V] accounts of at most this notional close whole [USD]
+    lot: np.ndarray  # [V,A] step to which that fraction is rounded up, 0 for none [coins]
+    restore_target: np.ndarray  # [V] multiple of maintenance that 'restore' closes to, above 1
     inverse: np.ndarray  # [V,A] bool: contracts of so many USD, with profit and loss in the asset's coin
 
 
@@ -114,6 +119,11 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "haircut": np.zeros((venues, assets)),
         "token_adv": np.full(assets, np.inf),
         "pool_coins": np.zeros((pools, assets)),
+        "cooldown_s": np.zeros(venues),
+        "fraction": np.ones(venues),
+        "fraction_above": np.zeros(venues),
+        "lot": np.zeros((venues, assets)),
+        "restore_target": np.full(venues, 1.5),
         "inverse": np.zeros((venues, assets), bool),
     }
 
@@ -126,5 +136,7 @@ def check(world: World, accounts: Accounts) -> None:
                 raise ValueError(f"{name}[{v}] is {rule!r}, expected one of {known}")
     if np.any((accounts.quantity != 0) & ~world.listed[accounts.venue]):
         raise ValueError("accounts: a position is in a market that its venue does not list")
+    if np.any(world.restore_target <= 1):
+        raise ValueError("restore_target: expected above 1, or what is restored triggers again at once")
     if np.any(accounts.coins < 0):
         raise ValueError("accounts: a collateral balance is negative")
