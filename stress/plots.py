@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from stress import risk
+from stress import intervals, risk
 from stress.results import by_path, sound, weights
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -42,10 +42,10 @@ def takeaway(ds: xr.Dataset) -> str:
     """What the run says, in one or two lines."""
     ds = sound(ds)
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
-    usual = risk.quantile(volume, [0.99], weight)[0]
-    chance = risk.probability(volume.max(axis=1) > risk.HOUR_THRESHOLD_USD, weight)
+    usual = intervals.quantile(volume, [0.99], weight)[0]
+    chance = intervals.probability(volume.max(axis=1) > risk.HOUR_THRESHOLD_USD, weight)
     empty = np.isfinite(ds["fund_exhausted_hour"].values)
-    emptied = risk.probability(empty.any(axis=1), weight)
+    emptied = intervals.probability(empty.any(axis=1), weight)
     funds = f"a fund is exhausted in {risk.percent(emptied.value)} of runs" if empty.any() else "no fund is exhausted"
     return (
         f"99 % of hours liquidate at most {risk.usd(usual)}. "
@@ -60,7 +60,7 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ds, ax = sound(ds), _axes(ax, "Liquidations of each hour, quantiles over paths")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-    lines = np.array([risk.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
+    lines = np.array([intervals.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
     shown = lines[lines > 0]
     # At least three decades: within one the axis would have no labels.
     floor = max(min(shown.min(), shown.max() * 1e-3), shown.max() * 1e-6) if shown.size else 1e-3
@@ -86,15 +86,15 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ds, ax = sound(ds), _axes(ax, "How often an hour is worse")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     headline = risk.HOUR_THRESHOLD_USD
-    start = max(risk.quantile(volume, [0.3], weight)[0], volume.max() * 1e-5, 1e3)
+    start = max(intervals.quantile(volume, [0.3], weight)[0], volume.max() * 1e-5, 1e3)
     grid = np.geomspace(start, max(1.2 * volume.max(), 5 * headline), 120)
-    value, low, high = risk.exceedance(volume, grid, weight)
+    value, low, high = intervals.exceedance(volume, grid, weight)
     seen = value > 0
     smallest = value[seen].min() if seen.any() else 1 / volume.size
     drawn = np.clip([low, high], smallest / 3, None)
     ax.fill_between(grid[seen] / 1e6, *drawn[:, seen], color=SKY, alpha=0.45, lw=0, label="95 % interval")
     ax.plot(grid[seen] / 1e6, value[seen], color=BLUE, lw=2, label="share of hours")
-    over = risk.exceedance(volume, np.array([headline]), weight)[0, 0]
+    over = intervals.exceedance(volume, np.array([headline]), weight)[0, 0]
     ax.axvline(headline / 1e6, color=VERMILION, lw=1.5, ls="--")
     per_hour = f"{risk.percent(over)} of hours" if over > 0 else "never in this run"
     ax.annotate(
@@ -119,7 +119,7 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
     for f, name in enumerate(ds["pool"].values):
         colour = colours[f % len(colours)]
-        fan = np.array([risk.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity[:, :, f].T])
+        fan = np.array([intervals.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity[:, :, f].T])
         ax.fill_between(hours, fan[:, 0], fan[:, 2], color=colour, alpha=0.25, lw=0)
         ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=str(name))
         ax.plot(hours, lowest[:, f], color=colour, lw=1, ls=":")
@@ -138,7 +138,7 @@ def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ds, ax = sound(ds), _axes(ax, "What absorbed the forced orders, per run")
     weight, taken = weights(ds), by_path(ds, "absorbed_volume", "layer")
     falls = by_path(ds, "fund_drawdown")
-    worst = weight * (falls >= risk.quantile(falls, [1 - _WORST], weight)[0])
+    worst = weight * (falls >= intervals.quantile(falls, [1 - _WORST], weight)[0])
     rows = np.arange(taken.shape[1])
     series = (
         ("mean of all paths", weight, BLUE, "o", -0.16),

@@ -1,0 +1,215 @@
+"""Quantiles, shortfalls, exceedance and chances over the paths of a run, each with an interval.
+
+Paths are independent and the hours of one path are not: intervals come from resampling whole paths, by a fixed seed, so
+that the same run gives the same figures. Likelihood ratios of importance sampling (`log_weight`) weigh each path
+throughout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.special import betaincinv
+
+from stress.results import effective_paths
+
+LEVELS = (0.5, 0.95, 0.99, 0.999)
+"""Quantiles that are reported [1]."""
+TAILS = (0.025, 0.975)
+"""Ends of the intervals [1]."""
+REPLICATES = 200
+"""Draws of a bootstrap."""
+_SEED = 601
+_CELLS = 1 << 21
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | None = None) -> np.ndarray:
+    """Smallest value whose weighted distribution function reaches each level: [level].
+
+    Args:
+        values: [path] or [path hour]; the hours of a path share its weight.
+        levels: Between 0 and 1.
+        weight: [path]; equal weights if left out.
+    """
+    sample = _sort(values, weight)
+    return sample.values[[sample.rank(level) for level in levels]]
+
+
+def expected_shortfall(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> float:
+    """Mean of the largest 1 - `level` of the distribution, the value at its edge counted in part; as `quantile`."""
+    sample = _sort(values, weight)
+    mass, edge = sample.weight[sample.owner], sample.rank(level)
+    tail = mass[edge + 1 :] @ sample.values[edge + 1 :]
+    spare = sample.cumulative[edge] - level * sample.cumulative[-1]
+    return float((tail + spare * sample.values[edge]) / ((1 - level) * sample.cumulative[-1]))
+
+
+def quantile_intervals(
+    values: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
+) -> dict[float, Estimate]:
+    """`quantile` at each level, with bootstrap intervals over paths."""
+    sample = _sort(values, weight)
+    draws, _ = _bootstrap(sample, levels)
+    return {level: _interval(sample.values[sample.rank(level)], draws[:, i]) for i, level in enumerate(levels)}
+
+
+def shortfall_interval(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
+    """`expected_shortfall` with a bootstrap interval over paths."""
+    _, draws = _bootstrap(_sort(values, weight), [level])
+    return _interval(expected_shortfall(values, level, weight), draws[:, 0])
+
+
+def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Chance of a value above each threshold, and its bootstrap interval over paths: [3 threshold] (value, low, high).
+
+    Args:
+        values: [path] or [path hour].
+        thresholds: Ascending, in the unit of `values`.
+        weight: [path]; equal weights if left out.
+    """
+    values = np.asarray(values).reshape(len(values), -1)
+    paths, hours = values.shape
+    shares = np.full(paths, 1 / paths) if weight is None else np.asarray(weight) / np.sum(weight)
+    passed = np.searchsorted(thresholds, values) + (len(thresholds) + 1) * np.arange(paths)[:, None]
+    counts = np.bincount(passed.ravel(), minlength=paths * (len(thresholds) + 1)).reshape(paths, -1)
+    above = counts[:, ::-1].cumsum(axis=1)[:, -2::-1] * (shares / hours)[:, None]
+    sums = _resampled_sums(np.column_stack([shares, above]))
+    low, high = np.nanquantile(sums[:, 1:] / sums[:, :1], TAILS, axis=0)
+    return np.stack([above.sum(axis=0), low, high])
+
+
+def probability(hit: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
+    """Weighted share of paths that `hit`, with the Clopper-Pearson interval of as many draws as the weights are worth.
+
+    Exact for equal weights; otherwise an approximation that takes (sum w)^2 / sum w^2 for the number of draws.
+
+    Args:
+        hit: Whether it happens on the path: [path].
+        weight: [path]; equal weights if left out.
+    """
+    weight = np.ones(len(hit)) if weight is None else np.asarray(weight)
+    trials = effective_paths(weight)
+    share = float(weight[hit].sum() / weight.sum())
+    hits = share * trials
+    low = betaincinv(hits, trials - hits + 1, TAILS[0]) if hit.any() else 0.0
+    high = betaincinv(hits + 1, trials - hits, TAILS[1]) if not hit.all() else 1.0
+    return Estimate(share, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class _Sorted:
+    """Values in ascending order, with the path each belongs to."""
+
+    values: np.ndarray
+    owner: np.ndarray
+    weight: np.ndarray
+    """By path; the weight of one of its values."""
+    cumulative: np.ndarray
+
+    def rank(self, level: float) -> int:
+        """Position of the quantile; a share reached but for rounding counts as reached."""
+        total = self.cumulative[-1]
+        return min(int(np.searchsorted(self.cumulative, (level - 1e-12) * total)), len(self.values) - 1)
+
+
+def _sort(values: np.ndarray, weight: np.ndarray | None) -> _Sorted:
+    values = np.asarray(values, dtype=np.float64)
+    rows = values.reshape(len(values), -1)
+    shares = np.ones(len(rows)) if weight is None else np.asarray(weight) * (len(rows) / np.sum(weight))
+    order = np.argsort(rows, axis=None)
+    owner = order // rows.shape[1]
+    return _Sorted(rows.ravel()[order], owner, shares, np.cumsum(shares[owner]))
+
+
+@lru_cache(maxsize=2)
+def _resamples(paths: int) -> np.ndarray:
+    """How often each replicate draws each path: uint8 [replicate path]."""
+    rng = np.random.default_rng(_SEED)
+    drawn = np.empty((REPLICATES, paths), np.uint8)
+    for row in drawn:
+        row[:] = np.bincount(rng.integers(0, paths, paths), minlength=paths)
+    drawn.flags.writeable = False
+    return drawn
+
+
+def _resampled_sums(columns: np.ndarray) -> np.ndarray:
+    """Sums of columns over the paths of each replicate: [path column] -> [replicate column].
+
+    The first column holds weights: a replicate that drew no weight at all is NaN, and left out of intervals.
+    """
+    drawn, step = _resamples(len(columns)), max(1, _CELLS // len(columns))
+    sums = np.concatenate([drawn[i : i + step].astype(np.float64) @ columns for i in range(0, REPLICATES, step)])
+    sums[sums[:, 0] == 0] = np.nan
+    return sums
+
+
+def _bootstrap(sample: _Sorted, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Quantile and expected shortfall of each replicate: two arrays [replicate level].
+
+    A replicate moves a quantile by a few standard errors: only values within eight are gone through one by one, those
+    below and above enter as sums by path. A replicate that leaves this window is done over all values.
+    """
+    quantiles, shortfalls = np.empty((2, REPLICATES, len(levels)))
+    for i, level in enumerate(levels):
+        todo = np.arange(REPLICATES)
+        for window in (_window(sample, level), slice(0, len(sample.values))):
+            quantiles[todo, i], shortfalls[todo, i], todo = _replicate(sample, level, window, todo)
+    return quantiles, shortfalls
+
+
+def _window(sample: _Sorted, level: float) -> slice:
+    """Ranks within eight standard errors, clustered by path, of a quantile."""
+    paths, total = len(sample.weight), sample.cumulative[-1]
+    hours = len(sample.values) // paths
+    below = np.bincount(sample.owner[: sample.rank(level) + 1], minlength=paths) - hours * level
+    error = np.sqrt(np.sum((sample.weight * below) ** 2)) / total
+    reach = 8 * error + 4 / paths
+    start, stop = np.searchsorted(sample.cumulative, [(level - reach) * total, (level + reach) * total])
+    return slice(int(start), min(int(stop) + 1, len(sample.values)))
+
+
+def _replicate(
+    sample: _Sorted, level: float, window: slice, which: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Quantile and shortfall of the replicates `which`, and those of them whose quantile lies outside the window."""
+    paths, drawn = len(sample.weight), _resamples(len(sample.weight))
+    hours = len(sample.values) // paths
+    below = sample.weight * np.bincount(sample.owner[: window.start], minlength=paths)
+    rest, owners = sample.values[window.stop :], sample.owner[window.stop :]
+    above = sample.weight * np.bincount(owners, weights=rest, minlength=paths)
+    total, base, tail = _resampled_sums(np.stack([sample.weight * hours, below, above], axis=1))[which].T
+    owner, values = sample.owner[window], sample.values[window]
+    mass, goal = sample.weight[owner], level * total
+    found, shortfall = np.empty((2, len(which)))
+    reached = goal - 1e-12 * total
+    outside = (base >= reached) & (window.start > 0)
+    step = max(1, _CELLS // max(len(values), 1))
+    for i in range(0, len(which), step):
+        part = slice(i, i + step)
+        picked = drawn[which[part]][:, owner] * mass
+        cumulative = base[part, None] + np.cumsum(picked, axis=1)
+        rank = (cumulative < reached[part, None]).sum(axis=1)
+        outside[part] |= (rank == len(values)) & (window.stop < len(sample.values))
+        rank = np.minimum(rank, len(values) - 1)
+        found[part] = np.where(np.isnan(goal[part]), np.nan, values[rank])
+        spare = cumulative[np.arange(len(rank)), rank] - goal[part]
+        inner = np.where(np.arange(len(values)) > rank[:, None], picked, 0.0) @ values
+        shortfall[part] = (tail[part] + inner + spare * values[rank]) / ((1 - level) * total[part])
+    return found, shortfall, which[outside]
+
+
+def _interval(point: float, draws: np.ndarray) -> Estimate:
+    low, high = np.nanquantile(draws, TAILS)
+    return Estimate(float(point), float(low), float(high))
