@@ -19,10 +19,8 @@ hours is seen as two smaller ones; spread over up to 27 minutes that bends inten
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from jaxtyping import Float64
 from scipy.optimize import minimize
 from scipy.special import ndtr
 
-from stress.prices import Bars, find_file, instant, iso, read_bars
+from stress.prices import Bars, iso
 from stress.scenarios import Gbm, Merton
 from stress.spec import InputError, validate
 
@@ -309,90 +307,3 @@ def _tail(leader: np.ndarray, fit: Estimate) -> list[tuple[float, int, float]]:
         share = sum(p * (ndtr((-size - m) / v**0.5) + ndtr((m - size) / v**0.5)) for p, m, v in parts)
         rows.append((float(size), int((np.abs(leader) > size).sum()), float(len(leader) * share)))
     return rows
-
-
-def fit_shocks(
-    prices_dirs: Sequence[Path],
-    assets: Sequence[str],
-    until: str | None = None,
-    level: float | None = None,
-    files: Mapping[str, str] | None = None,
-) -> tuple[Merton, dict[str, Any]]:
-    """Fit to folders of price files: one of hourly bars, any number of minute bars of the first asset.
-
-    `report["gbm"]` holds the Brownian motion of the same prices and its report.
-
-    Args:
-        prices_dirs: Folders; the length of the first asset's bars says which is which.
-        assets: The leader first.
-        until: Last day or instant used, ISO 8601, UTC; a day counts whole.
-        level: As in `fit_merton`.
-        files: As `prices.files` of a run.
-    """
-    end = None if until is None else instant(until, "until") + (86400 if len(until) == 10 else 0)
-    hourly: dict[str, Bars] = {}
-    minute: list[Bars] = []
-    for folder in prices_dirs:
-        leader = _before(read_bars(find_file(folder, assets[0], files or {})), end)
-        if leader.bar_seconds == 60:
-            minute.append(leader)
-        elif leader.bar_seconds != _HOUR or hourly:
-            what = f"has bars of {leader.bar_seconds} s, expected one folder of 3600 s and others of 60 s"
-            raise InputError(f"{leader.name}: {what}. Leave it out.")
-        else:
-            hourly = {asset: _before(read_bars(find_file(folder, asset, files or {})), end) for asset in assets}
-    if not hourly:
-        raise InputError(f"prices of {assets[0]}: there are no hourly bars, expected one folder of them. Name it.")
-    shock, report = fit_merton(hourly, minute, level)
-    return shock, {**report, "gbm": fit_gbm(hourly, level)}
-
-
-def _before(bars: Bars, end: int | None) -> Bars:
-    """The bars that are over by an instant."""
-    keep = slice(None if end is None else int(np.searchsorted(bars.time + bars.bar_seconds, end, side="right")))
-    columns = {name: getattr(bars, name)[keep] for name in ("time", "open", "high", "low", "close")}
-    return replace(bars, **columns, volume=None)
-
-
-def to_toml(shock: Gbm | Merton, source: str, period: str, report: Mapping[str, Any]) -> str:
-    """A shock table as TOML, `source` and `period` in it, standard errors and checks as comments."""
-    head = [f"# Made by: {source}", f"# Prices: {period}. After +-: the standard error."]
-    if report["scale"] != 1:
-        head.append(f"# All returns were scaled by {report['scale']:.4g} first.")
-    if isinstance(shock, Merton):
-        head.append(
-            f"# {report['detected']} jumps beyond {report['threshold']:.2%} an hour in {report['hours']} hours."
-        )
-        head += [
-            f"# Minutes of a jump: {report['spread']}.",
-            "# Daily volatility, jumps included, for [assets.X].daily_volatility; bipower variation sees few jumps:",
-        ]
-        for asset, row in report["check"].items():
-            head.append(
-                f"#   {asset:5} realised {row['realised']:.4f} +- {row['error']:.4f}, fitted {row['fitted']:.4f}; "
-                f"from day to day {row['day_to_day']:.4f}; bipower {row['bipower']:.4f}"
-            )
-        head.append("# Hours in which the first asset moved by more than: seen, expected by the fit")
-        head += [f"#   {size:.1%}: {seen}, {expected:.1f}" for size, seen, expected in report["tail"]]
-    table = {**shock.model_dump(mode="json"), "source": f"{source}; {period}"}
-    return "\n".join([*head, *_lines(table, report["standard_errors"], ""), ""])
-
-
-def _lines(table: Mapping[str, Any], errors: Mapping[str, Any], path: str) -> list[str]:
-    """A table and its sub-tables as TOML, with standard errors behind the numbers."""
-    lines = ["", f"[{path}]"] if path and not all(isinstance(value, Mapping) for value in table.values()) else []
-    order = {"kind": 0, "source": 1}
-    for key, value in sorted(table.items(), key=lambda item: order.get(item[0], 2)):
-        error = np.ravel(errors.get(key, 0.0)) if not isinstance(value, Mapping) else None
-        if error is None:
-            continue
-        if key == "correlation":
-            rows = [f"  {json.dumps(row)}," for row in value]
-            lines += [f"correlation = [  # +- {error.max():.2g} at most", *rows, "]"]
-        else:
-            note = "  # +- " + ", ".join(f"{part:.2g}" for part in error) if error.max() > 1e-12 else ""
-            lines.append(f"{key} = {json.dumps(value)}{note}")
-    for key, value in table.items():
-        if isinstance(value, Mapping) and value:
-            lines += _lines(value, errors.get(key, {}), f"{path}.{key}" if path else key)
-    return lines

@@ -149,8 +149,8 @@ def fit_shocks(
     ] = None,
 ) -> None:
     """Fit a shock to price files; print it as TOML, with standard errors."""
-    from stress.calibrate import fit_shocks as fit
-    from stress.calibrate import to_toml
+    from stress.fitted import fit_shocks as fit
+    from stress.fitted import to_toml
 
     shock, report = fit(folders, assets.split(","), until, level)
     made = ["liqstress fit-shocks", *map(str, folders)]

@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 
 from stress import calibrate
-from stress.calibrate import fit_gbm, fit_merton, fit_shocks, fit_tail, jump_minutes, to_toml, total_volatility
+from stress.calibrate import fit_gbm, fit_merton, fit_tail, jump_minutes, total_volatility
+from stress.fitted import fit_shocks, to_toml
 from stress.prices import Bars
 from stress.scenarios import Gbm, Merton
 from stress.spec import InputError, read_toml, validate
