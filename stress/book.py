@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from stress.portfolio import Positions
 from stress.triggers import bankruptcy_price, deductions, trigger_price
 
 Array = NDArray[np.float64]
+Key = tuple[int, int, int]
+"""Venue, asset and side."""
 
 SPREAD = 0.1
 """Depth at which half of the cells of a ladder are used up [log]."""
@@ -182,16 +185,30 @@ def compile_book(
     key = (positions.venue.astype(np.int64) * assets + positions.asset) * 2 + (positions.quantity < 0)
     order = np.argsort(key.astype(np.uint16), kind="stable")
     bounds = np.searchsorted(key[order], np.arange(venues * assets * 2 + 1))
-    sides: dict[tuple[int, int, int], Side] = {}
+    sides: dict[Key, Side] = {}
     for group in range(venues * assets * 2):
         rows = order[bounds[group] : bounds[group + 1]]
         if len(rows):
             v, a, s = group // (2 * assets), group // 2 % assets, group % 2
             sides[v, a, s] = _side(positions, rows, schedules[v, a], float(start_price[a]), cells, entry_classes)
     placed, probes = _place(sides, cells)
-    exact = probes > 0
-    length = cells + probes + 2
-    shape = (venues, assets, 2, entry_classes)
+    ladders = _ladders(sides, schedules, placed, probes, (venues, assets, 2, entry_classes), cells, dtype)
+    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
+    long_usd = float(notional[positions.quantity > 0].sum())
+    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
+
+
+def _ladders(
+    sides: Mapping[Key, Side],
+    schedules: Mapping[tuple[int, int], Schedule],
+    placed: Mapping[Key, NDArray[np.int64]],
+    probes: int,
+    shape: tuple[int, int, int, int],
+    cells: int,
+    dtype: str,
+) -> Ladders:
+    """Tables of all market sides; `placed` and `probes` as from `_place`."""
+    length, entry_classes = cells + probes + 2, shape[-1]
     rows_table = np.zeros((*shape, length, COLUMNS), dtype)
     depth = np.full((*shape, cells + probes), np.inf, dtype)
     margin = np.zeros((*shape, CLASSES), dtype)
@@ -202,10 +219,10 @@ def compile_book(
         rows_table[v, a, s, :, 1:] = _cumulate(side, cell, length - 1, entry_classes)
         margin[v, a, s], partial[v, a, s] = _class_margins(side)
         rates[v, a, s] = _mean_rate(side, schedules[v, a])
-        if exact:
+        if probes:
             finite = np.isfinite(side.depth)
             depth[v, a, s, side.entry_class[finite], cell[finite]] = side.depth[finite]
-    ladders = Ladders(
+    return Ladders(
         rows=host(rows_table),
         coins=host(functools.reduce(np.add, (rows_table[..., column] for column in range(0, 2 * CLASSES, 2)))),
         depth=host(depth),
@@ -216,9 +233,6 @@ def compile_book(
         cells=cells,
         probes=probes,
     )
-    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
-    long_usd = float(notional[positions.quantity > 0].sum())
-    return Book(ladders, exact, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
 
 
 def _side(
@@ -312,9 +326,7 @@ def _largest(size: Array, count: Array) -> Array:
     return chosen
 
 
-def _place(
-    sides: dict[tuple[int, int, int], Side], cells: int
-) -> tuple[dict[tuple[int, int, int], NDArray[np.int64]], int]:
+def _place(sides: Mapping[Key, Side], cells: int) -> tuple[dict[Key, NDArray[np.int64]], int]:
     """Give every distinct trigger a cell of its own, where that moves none far; else leave cells shared.
 
     Returns:

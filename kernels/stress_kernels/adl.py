@@ -123,11 +123,7 @@ def deleverage(
     taking = in_profit & (got > 0)[:, :, :, None]
 
     place = _best_ranked(got, taking, left, ladders, reach, kept, mark_move)
-    weight = offered * left.profit
-    part = got[:, :, :, None] * weight / jnp.maximum(add_up(weight, 3), 1e-30)[:, :, :, None]
-    part = _within(part, offered, got)
-    stays = jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
-    scale = kept.scale
+    stays, scale = _by_profit(got, offered, left.profit), kept.scale
 
     row = row_at(ladders, place)
     total = total_row(ladders)[..., None]
@@ -148,12 +144,20 @@ def deleverage(
     )
 
 
-def _within(part: Array, offered: Array, got: Array) -> Array:
-    """Cap each class at what it has and give the excess to the others, in proportion to their room."""
+def _by_profit(
+    got: Float[Array, "v a s p"], offered: Float[Array, "v a s e p"], profit: Float[Array, "v a s e p"]
+) -> Float[Array, "v a s e p"]:
+    """Share of each ladder that stays where winners close in proportion to profit.
+
+    A ladder gives at most what it has, and the others the excess in proportion to their room.
+    """
+    weight = offered * profit
+    part = got[:, :, :, None] * weight / jnp.maximum(add_up(weight, 3), 1e-30)[:, :, :, None]
     part = jnp.minimum(part, offered)
     room = offered - part
     missing = got - add_up(part, 3)
-    return part + room * share(missing, add_up(room, 3))[:, :, :, None]
+    part = part + room * share(missing, add_up(room, 3))[:, :, :, None]
+    return jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
 
 
 def _best_ranked(

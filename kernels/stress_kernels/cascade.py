@@ -80,34 +80,23 @@ def cascade_round(
         first: Whether this is the first round of its path in this step.
     """
     mark_move, kept = jnp.expm1(state.quotes.mark), state.kept
-    mark = 1 + mark_move
-    record = replace(record, budget=jnp.where(first, world.throughput[..., None], record.budget))
+    budget = jnp.where(first, world.throughput[..., None], record.budget)
     row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
-    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, record.budget, mark)
+    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, budget, 1 + mark_move)
+    triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
+    triggered_usd = jnp.where(first, triggered_coins * (1 + mark_move), 0.0)
+    ended = jnp.where(kept.scale > _GONE, taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :], 0.0)
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, mark_move, world)
     orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
-    need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark[:, :, None])
-    idle = taken_in.queued <= 0
-    standing = Standing(reach, kept, record.taken, idle, mark_move)
-    closed = _deleverage(need, standing, ladders, world)
-    fills, direct_fills = _share_adl(fills, need, closed.coins)
-
-    claims = _settle(orders, fills, direct_fills, mark_move, kept, ladders, world)
+    standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
+    claims, closed = _close(orders, fills, standing, ladders, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
     standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, done))
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
 
-    triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    ended = taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]
-    accounts = add_up(jnp.where(kept.scale > _GONE, ended, 0.0), 1, 2, 3)
-    hour = replace(
-        _tally(outcome.hour, done, closed, mark_move, world),
-        first_round=record.hour.first_round + jnp.where(first, triggered_coins * mark, 0.0),
-        accounts=record.hour.accounts + accounts,
-    )
     state = replace(
         state,
         reach=closed.reach,
@@ -117,12 +106,12 @@ def cascade_round(
         residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
     )
     record = Record(
-        done=jnp.where(idle, closed.reach, taken_in.done),
+        done=jnp.where(standing.idle, closed.reach, taken_in.done),
         taken=outcome.taken,
-        budget=jnp.maximum(record.budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
+        budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
-        hour=hour,
+        hour=_tally(outcome.hour, triggered_usd, ended, done, closed, mark_move, world),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
     return observe(press(state, flow, held, world), world), record
@@ -207,6 +196,25 @@ def _fill(
     return jax.lax.optimization_barrier((shares, book.usd, auction))
 
 
+def _close(
+    orders: Orders, fills: Fills, standing: Standing, ladders: Ladders, world: World
+) -> tuple[Claims, adl.Deleveraged]:
+    """Find winners for what book, auction and takeover left, and settle the accounts of all slices."""
+    mark = 1 + standing.mark_move[:, :, None]
+    need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark)
+    closed = _deleverage(need, standing, ladders, world)
+    fills, direct_fills = _share_adl(fills, need, closed.coins)
+    normal = settle(orders.normal, fills, ladders, standing.kept, world)
+    direct = jax.lax.cond(
+        jnp.any(orders.direct_usd > 0),
+        lambda: settle(orders.direct, direct_fills, ladders, standing.kept, world),
+        lambda: jax.tree.map(jnp.zeros_like, normal),
+    )
+    # Without barriers the compiler works out a sum again for every term that it enters.
+    claims = jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, standing.mark_move))
+    return claims, closed
+
+
 def _deleverage(need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World) -> adl.Deleveraged:
     """Look for winners only where a path needs any."""
 
@@ -237,27 +245,16 @@ def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, 
     return normal, direct
 
 
-def _settle(
-    orders: Orders,
-    fills: Fills,
-    direct_fills: Fills,
+def _tally(
+    hour: Hour,
+    first_round: Float[Array, "v a p"],
+    ended: Float[Array, "v a s e p"],
+    done: Trades,
+    closed: adl.Deleveraged,
     mark_move: Float[Array, "v a p"],
-    kept: Kept,
-    ladders: Ladders,
     world: World,
-) -> Claims:
-    normal = settle(orders.normal, fills, ladders, kept, world)
-    direct = jax.lax.cond(
-        jnp.any(orders.direct_usd > 0),
-        lambda: settle(orders.direct, direct_fills, ladders, kept, world),
-        lambda: jax.tree.map(jnp.zeros_like, normal),
-    )
-    # Without barriers the compiler works out a sum again for every term that it enters.
-    return jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, mark_move))
-
-
-def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[Array, "v a p"], world: World) -> Hour:
-    """Add a round's volumes, and what winners bore, to the hour."""
+) -> Hour:
+    """Add a round's volumes and accounts, and what winners bore, to the hour."""
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
     haircut = side_sign(done.adl) * (done.adl_cash - done.adl * mark)
@@ -267,6 +264,8 @@ def _tally(hour: Hour, done: Trades, closed: adl.Deleveraged, mark_move: Float[A
     return replace(
         hour,
         layers=hour.layers + layers,
+        first_round=hour.first_round + first_round,
+        accounts=hour.accounts + add_up(ended, 1, 2, 3),
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
         adl_accounts=jnp.where(
             world.rules.adl_queue[:, None, None, None, None],

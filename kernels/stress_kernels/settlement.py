@@ -61,22 +61,10 @@ def settle(
         part: What is closed.
         kept: What earlier rounds have left of the accounts.
     """
-    close = world.rules.adl_close[:, None, None, None]
-    adl_fixed = jnp.where(close == ADL_BANKRUPTCY, 0.0, fills.adl)
-    fixed = fills.book + fills.auction + fills.remainder + adl_fixed
-    earned = (
-        fills.book * fills.book_move
-        + fills.auction * fills.auction_move
-        + fills.remainder * fills.mark_move
-        + adl_fixed * fills.adl_move
-    )
+    fixed, earned, fee = _known_prices(fills, world)
     safe = jnp.where(fixed > 0, fixed, 1.0)
     at_zero = jnp.where(fixed > 0, earned / safe, 0.0)
-    fee = world.rules.fee[:, None, None, None] * (
-        fills.book * (1 + fills.book_move) + fills.auction * (1 + fills.auction_move)
-    )
-    sign = side_sign(fee)
-    fee_paid_from = at_zero - sign * fee / safe
+    fee_paid_from = at_zero - side_sign(fee) * fee / safe
 
     bankrupt, solvent = split(ladders, part, at_zero, kept)
     short_of_fee, whole = split(ladders, solvent, fee_paid_from, kept)
@@ -102,6 +90,24 @@ def settle(
         fee=total(fees + jnp.maximum(low_fees, 0.0)),
         surplus=total(surplus),
     )
+
+
+def _known_prices(
+    fills: Fills, world: World
+) -> tuple[Float[Array, "v a s p"], Float[Array, "v a s p"], Float[Array, "v a s p"]]:
+    """The share 1 - B of a slice that is closed at the same price for all accounts, the move A - (1 - B) that it earns,
+    and the fee [USD per coin of the slice]."""
+    close = world.rules.adl_close[:, None, None, None]
+    adl_fixed = jnp.where(close == ADL_BANKRUPTCY, 0.0, fills.adl)
+    fixed = fills.book + fills.auction + fills.remainder + adl_fixed
+    earned = (
+        fills.book * fills.book_move
+        + fills.auction * fills.auction_move
+        + fills.remainder * fills.mark_move
+        + adl_fixed * fills.adl_move
+    )
+    in_market = fills.book * (1 + fills.book_move) + fills.auction * (1 + fills.auction_move)
+    return fixed, earned, world.rules.fee[:, None, None, None] * in_market
 
 
 def adl_move(
