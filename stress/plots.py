@@ -98,7 +98,8 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.axvline(headline / 1e6, color=VERMILION, lw=1.5, ls="--")
     per_hour = f"{risk.percent(over)} of hours" if over > 0 else "never in this run"
     ax.annotate(
-        f"{risk.usd(headline)}:\n{per_hour}", (headline / 1e6, 0.9), xycoords=("data", "axes fraction"),
+        f"{risk.usd(headline)}:\n{per_hour}", (headline / 1e6, 0.9 if over < 0.03 else 0.2),
+        xycoords=("data", "axes fraction"),
         xytext=(6, 0), textcoords="offset points", color=VERMILION, fontsize=9, va="top",
     )  # fmt: skip
     ax.set(xscale="log", yscale="log", ylim=(smallest / 3, 1), xlim=(grid[0] / 1e6, grid[-1] / 1e6))
