@@ -25,8 +25,7 @@ def test_published_cross_liquidation_prices(asset, price):
 
 def test_bankruptcy_prices_share_the_equity_by_maintenance():
     """A at 93 and B at 102: equity 10 - 7 - 2 = 1, maintenance 0.93 + 1.02; taken over, a pool for each market."""
-    world = world_of(assets=2, take_bound=0.0, i_ref=0.01, takeover_multiple=np.ones(2), pool=np.array([[0, 1]]),
-                     pool_cash=np.full(2, 1e6), pool_coins=np.zeros((2, 2)))  # fmt: skip
+    world = world_of(assets=2, take_bound=0.0, i_ref=0.01, takeover_multiple=1.0, pool=np.array([[0, 1]]))
     accounts = accounts_from({"legs": {0: 1.0, 1: -1.0}, "cash": 10.0})
     out = simulate(world, accounts, paths_to((93.0, 102.0)))
     assert out["liquidation_volume"][0, 0] == pytest.approx(np.array([[93, 0], [0, 102]]))
@@ -48,8 +47,7 @@ def test_one_account_nets_two_do_not():
 
 def test_deficit_is_shared_by_the_pools_of_what_was_closed():
     """80 and 90 USD are closed in markets of two pools; the deficit of 5 goes to them 8 to 9."""
-    world = world_of(assets=2, pool=np.array([[0, 1]]), pool_cash=np.full(2, 1e6), takeover_multiple=np.zeros(2),
-                     pool_coins=np.zeros((2, 2)))  # fmt: skip
+    world = world_of(assets=2, pool=np.array([[0, 1]]))
     out = simulate(world, accounts_from({"legs": {0: 1.0, 1: -1.0}, "cash": 5.0}), paths_to((80.0, 90.0)))
     assert out["deficit"][0] == pytest.approx([5 * 80 / 170, 5 * 90 / 170])
 
@@ -149,8 +147,7 @@ def test_a_winner_in_two_markets_splits_its_equity_by_profit():
 
 def test_two_pools_share_what_one_winner_has():
     """Deficits of 20 in two pools; the winner's profits of 40 in either are backed by an equity of 10."""
-    world = world_of(assets=2, adl_close="mark", pool=np.array([[0, 1]]), pool_cash=np.zeros(2),
-                     takeover_multiple=np.zeros(2), pool_coins=np.zeros((2, 2)), rounds=1)  # fmt: skip
+    world = world_of(assets=2, adl_close="mark", pool=np.array([[0, 1]]), pool_cash=0.0, rounds=1)
     loser = lambda a: {"legs": {a: 2.0}, "cash": 20.0}  # noqa: E731
     winner = {"legs": {0: -4.0, 1: -4.0}, "cash": -150.0}
     out = simulate(world, accounts_from(loser(0), loser(1), winner), paths_to((80.0, 80.0)))

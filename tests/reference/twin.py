@@ -17,8 +17,8 @@ import numpy as np
 
 from .twin_accounts import triggered
 from .twin_adl import deleverage
-from .twin_layers import Slices, auction, book, close, takeover, unwind_inventory
-from .twin_pools import cover
+from .twin_layers import Slices, auction, book, close, takeover, unwind_inventory, vault
+from .twin_pools import cover, transfer
 from .twin_prices import Prices, add_flows, current_prices, impact
 from .twin_settle import settle
 from .twin_staging import enqueue
@@ -65,10 +65,11 @@ def simulate(
 # ------------------------------------------------------------------------------------------------------ step's opening
 def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
     """Exogenous return, decay of the imbalances, depth, and the basis average that the rounds hold."""
-    world = state.world
+    world, out = state.world, state.out
     hour = int(step * world.dt // 3600)
     state.now = step * world.dt
     if step == 0 or hour != state.hour:
+        state.vault.before = out["vault_equity"][hour - 1] if hour else world.vault_cash
         state.hour = hour
         state.auction_left = world.auction_capacity.astype(float).copy()
         state.deleveraged = np.zeros(len(state.quantity), bool)
@@ -112,6 +113,7 @@ def pay_funding(state: State, step: int) -> None:
         state.makers.cash[v] -= state.makers.coins[v] * per_coin
         here = np.arange(len(mark))[:, None] == v
         state.pool_receives(np.where(here, -state.inventory * per_coin, 0.0))
+        state.vault.receive(np.where(here, -state.vault.inventory * per_coin, 0.0), world.inverse)
 
 
 # -------------------------------------------------------------------------------------------------------------- rounds
@@ -129,10 +131,13 @@ def execute(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -
     pool = world.pool[slices.venue, slices.asset]
     stressed = (opening_equity <= DOLLAR) | state.drawdown_adl
     bankrupt = slices.direction * (slices.mark - slices.bankruptcy) <= 0
-    skips = (stressed[pool] & bankrupt) | (state.drawdown_adl[pool] & world.straight_to_adl[slices.venue])
+    straight = state.drawdown_adl[pool] & world.straight_to_adl[slices.venue]
+    skips = (stressed[pool] & bankrupt) | straight
     flow = book(state, prices, slices, ~skips)
     auction(state, prices, slices, ~skips)
     takeover(state, prices, slices, ~skips, opening_equity)
+    if np.any(world.vault_capacity > 0):
+        vault(state, prices, slices, ~straight)  # it does not depend on the pool, and so not on its exhaustion
     deleveraged = deleverage(state, prices, slices, closing)
     state.rest.take(*close(state, slices, slices.coins.copy(), slices.mark, "remainder"))
     deficit, sold = settle(state, prices, slices, deleveraged)
@@ -216,6 +221,7 @@ def close_step(state: State, last: Prices) -> None:
     world, out, hour = state.world, state.out, state.hour
     unwind_inventory(state, last)
     prices = current_prices(state)
+    transfer(state, prices)
     equity = pool_equity(state, prices)
     watch_pools(state, equity)
     for f, window in enumerate(state.equity_window):
@@ -223,10 +229,12 @@ def close_step(state: State, last: Prices) -> None:
         share = world.adl_share[state.pool_venue[f]]
         state.drawdown_adl[f] = equity[f] <= (1 - share) * max(window)  # false where the share is nan
     out["fund_equity"][hour] = equity
+    out["vault_equity"][hour] = state.vault.equity(prices)
+    out["vault_profit"][hour] = out["vault_equity"][hour] - state.vault.before
     out["index_close"][hour] = np.exp(prices.index_log)
     longs = np.zeros(world.listed.shape)
     np.add.at(longs, state.accounts.venue, state.accounts.count[:, None] * np.maximum(state.quantity, 0))
-    for coins in (state.inventory, state.makers.coins, state.rest.coins):
+    for coins in (state.inventory, state.vault.inventory, state.makers.coins, state.rest.coins):
         longs += np.maximum(coins, 0)
     out["open_interest"][hour] = np.where(world.listed, (longs + world.block) * prices.at.unit, 0.0)
     out["ledger_residual"] = np.maximum(out["ledger_residual"], state.imbalance())

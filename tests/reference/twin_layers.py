@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .twin_accounts import equities, maintenance_shares, seen
+from .twin_accounts import equities, maintenance, maintenance_shares, seen
 from .twin_prices import Prices, add_flows, book_log, current_prices, mean_book_log, settle_price
-from .twin_state import DIRECTIONS, LAYERS, State
+from .twin_state import DIRECTIONS, State, layers_of
 
 
 @dataclass
@@ -30,12 +30,14 @@ class Slices:
     unit: np.ndarray  # notional of a unit at the mark [USD]
     mark: np.ndarray  # settle price of the mark
     bankruptcy: np.ndarray  # settle price at which the account's equity is zero
+    ratio: np.ndarray  # of the account's equity, with the haircuts' weights, to its maintenance
 
     @classmethod
     def of(cls, state: State, prices: Prices, rows: np.ndarray, assets: np.ndarray, coins: np.ndarray) -> Slices:
         """Slices of `coins` of the positions in `rows` and `assets`; p_b = m - E (M_a / M) / q_a as they stand now."""
         accounts, at = state.accounts, seen(state, prices)
         venue, quantity = accounts.venue[rows], state.quantity[rows, assets]
+        kept = np.sum(maintenance(state, at, state.quantity), axis=1)
         equity = (equities(state, at)[:, None] * maintenance_shares(state, at) / at.money)[rows, assets]
         return cls(
             row=rows,
@@ -49,6 +51,7 @@ class Slices:
             unit=at.unit[rows, assets],
             mark=at.settle[rows, assets],
             bankruptcy=at.settle[rows, assets] - equity / quantity,
+            ratio=(equities(state, at, weighted=True) / np.where(kept > 0, kept, np.inf))[rows],
         )
 
     def total(self, state: State, values: np.ndarray) -> np.ndarray:
@@ -75,7 +78,7 @@ def close(
         state.fee_value[rows, assets] += take * np.where(inverse, -slices.mark, price)
     volume = slices.total(state, take * slices.unit)
     state.out["liquidation_volume"][hour] += volume
-    state.out["absorbed_volume"][hour][:, :, LAYERS.index(layer)] += volume.sum(axis=2)
+    state.out["absorbed_volume"][hour][:, :, layers_of(world).index(layer)] += volume.sum(axis=2)
     state.note_flow(slices.total(state, take * np.abs(price)).sum(axis=2))
     state.gross_coins = state.gross_coins + slices.total(state, take).sum(axis=2)
     coins, cost = np.zeros(world.listed.shape), np.zeros(world.listed.shape)
@@ -150,24 +153,64 @@ def takeover(state: State, prices: Prices, slices: Slices, eligible: np.ndarray,
     state.pool_receives(-cost)
 
 
+def vault(state: State, prices: Prices, slices: Slices, eligible: np.ndarray) -> None:
+    """The venue's backstop vault takes what comes from accounts far enough below maintenance, up to its capacity.
+
+    It takes at the bankruptcy price, but for bounds on its profit against the mark: beyond the upper one the account
+    keeps the rest, below the lower one the pool has a deficit to pay. Gain and loss are the vault's; while its equity
+    is at or below zero it takes nothing. Capacity is shared over the venue's markets pro rata to what reaches it.
+    """
+    world = state.world
+    eligible = eligible & (slices.ratio < world.vault_entry[slices.venue])
+    asked = slices.total(state, np.where(eligible, slices.coins * slices.unit, 0.0)).sum(axis=(1, 2))
+    held = np.sum(np.abs(state.vault.inventory) * prices.at.unit, axis=1)
+    free = np.where(state.vault.equity(prices) > 0, np.maximum(0.0, world.vault_capacity - held), 0.0)
+    share = np.where(asked > 0, np.minimum(1.0, free / np.where(asked > 0, asked, 1.0)), 0.0)
+    take = np.where(eligible, slices.coins * share[slices.venue], 0.0)
+    inverse, mark = world.inverse[slices.venue, slices.asset], prices.mark[slices.venue, slices.asset]
+    bankruptcy = settle_price(slices.bankruptcy, inverse)  # its own inverse
+    low, high = world.vault_profit[slices.venue].T
+    profit = np.clip(slices.direction * (1 - bankruptcy / mark), low, high)
+    paid = settle_price(mark * (1 - slices.direction * profit), inverse)
+    coins, cost = close(state, slices, take, paid, "vault")
+    state.vault.inventory += coins
+    state.vault.receive(-cost, world.inverse)
+
+
 def unwind_inventory(state: State, prices: Prices) -> None:
-    """Pools sell inventory into the book at their rate, every market from the same imbalances, without a take bound.
+    """Pools and vaults sell inventory into the book at their rates, without a take bound.
+
+    Every market, and either of the two in it, starts from the same imbalances.
 
     Args:
         state: With the imbalances of now, from which the flows start.
         prices: Of the last round; its marks turn USD into coins.
     """
+    world, now = state.world, current_prices(state)
+    pools_get, pools_flow = unwind(state, prices, now, state.inventory, world.unwind)
+    vaults_get, vaults_flow = unwind(state, prices, now, state.vault.inventory, world.vault_unwind)
+    state.pool_receives(pools_get)
+    state.vault.receive(vaults_get, world.inverse)
+    add_flows(state, pools_flow + vaults_flow)
+
+
+def unwind(
+    state: State, prices: Prices, now: Prices, inventory: np.ndarray, rate: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sell from an inventory [V,A], which is reduced in place, to the rest of the market.
+
+    Returns:
+        What it brought [V,A] [USD or coins], and the flow [V,A] [USD, sells negative].
+    """
     world = state.world
     minutes = world.dt / 60
-    coins = np.sign(state.inventory) * np.minimum(np.abs(state.inventory), world.unwind * minutes / prices.at.unit)
+    coins = np.sign(inventory) * np.minimum(np.abs(inventory), rate * minutes / prices.at.unit)
     flow, price = -coins * prices.at.unit, np.ones(world.listed.shape)
-    now = current_prices(state)
     for v, a in np.argwhere(flow != 0):
         price[v, a] = world.start_price[a] * np.exp(mean_book_log(state, now, v, a, float(flow[v, a])))
     proceeds = coins * settle_price(price, world.inverse)
-    state.inventory -= coins
-    state.pool_receives(proceeds)
+    inventory -= coins
     state.rest.take(coins, proceeds)
     state.note_flow(proceeds)
     state.gross_coins = state.gross_coins + np.abs(coins)
-    add_flows(state, flow)
+    return proceeds, flow

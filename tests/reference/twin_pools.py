@@ -1,4 +1,4 @@
-"""The slow twin's pools after a round: they pay its deficits, and what they cannot pay is socialised."""
+"""The slow twin's pools: they pay deficits, what they cannot pay is socialised, and they top each other up."""
 
 from __future__ import annotations
 
@@ -51,3 +51,22 @@ def socialise(state: State, prices: Prices, shortfall: np.ndarray, closing: np.n
     state.pool_receives(received)
     state.note_flow(received)
     np.add.at(state.out["socialised_loss"][state.hour], pool[rows, assets], accounts.count[rows] * amounts)
+
+
+def transfer(state: State, prices: Prices) -> None:
+    """At a step's end pools below their floor are topped up to it by another pool, down to that one's own floor.
+
+    All of it is judged before any money moves; where several ask one pool for more than it can give, pro rata. A
+    transfer is neither a surplus nor a deficit, but the equity, lows and drawdowns of both pools see it.
+    """
+    world, equity = state.world, pool_equity(state, prices)
+    asks = world.transfer_from >= 0
+    need = np.where(asks, np.maximum(0.0, world.transfer_floor - equity), 0.0)
+    total = np.zeros_like(equity)
+    np.add.at(total, world.transfer_from[asks], need[asks])
+    free = np.maximum(0.0, equity - world.transfer_floor)
+    share = np.where(total > 0, np.minimum(1.0, free / np.where(total > 0, total, 1.0)), 0.0)
+    given = np.where(asks, need * share[world.transfer_from], 0.0)
+    state.pool_cash += given
+    np.subtract.at(state.pool_cash, world.transfer_from[asks], given[asks])
+    state.gross_money[0] += given.sum()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .twin_world import Accounts, World
 
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
+WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
 DIRECTIONS = (1.0, -1.0)  # of side 0, long, and side 1, short
 DOLLAR = 1.0  # a pool counts as exhausted at or below this equity [USD]
 
@@ -35,6 +36,26 @@ class Holder:
         """Buy signed `coins` for signed `cost`."""
         self.coins += coins
         self.cash -= cost
+
+
+@dataclass
+class Vault:
+    """Backstop vaults of the venues: money of their own, and what they took over."""
+
+    cash: np.ndarray  # [V] [USD]
+    coins: np.ndarray  # [V,A] [coins]
+    inventory: np.ndarray  # [V,A] signed quantity
+    before: np.ndarray  # [V] equity at the end of the hour before [USD]
+
+    def receive(self, amounts: np.ndarray, inverse: np.ndarray) -> None:
+        """Add to what vaults own, in the settlement currency of each market [V,A]."""
+        self.cash += np.sum(np.where(inverse, 0.0, amounts), axis=1)
+        self.coins += np.where(inverse, amounts, 0.0)
+
+    def equity(self, prices: Prices) -> np.ndarray:
+        """Cash, coins and inventory at the marks [V] [USD]."""
+        inventory = self.inventory * prices.at.settle * prices.at.money
+        return self.cash + np.sum(self.coins * prices.at.coin + inventory, axis=1)
 
 
 @dataclass
@@ -78,6 +99,7 @@ class State:
     equity_window: list[deque]  # [F] of step-end equities [USD]
     drawdown_adl: np.ndarray  # [F] bool
     peak: np.ndarray  # [F] [USD]
+    vault: Vault
     makers: Holder
     rest: Holder
     spot: Holder  # who buys collateral in the spot market, by venue of the seller [V,A]
@@ -113,7 +135,9 @@ class State:
         money[1:] = count @ self.coins + self.pool_coins.sum(axis=0) + self.spot.coins.sum(axis=0)
         np.subtract.at(money, self.currency[venue], count[:, None] * self.quantity * self.entry)
         np.add.at(money, self.currency, self.makers.cash + self.rest.cash)
-        coins = self.inventory + self.makers.coins + self.rest.coins
+        money[0] += self.vault.cash.sum()
+        money[1:] += self.vault.coins.sum(axis=0)
+        coins = self.inventory + self.vault.inventory + self.makers.coins + self.rest.coins
         np.add.at(coins, venue, count[:, None] * self.quantity)
         return money, coins
 
@@ -159,12 +183,14 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         equity_window=[deque([equity], maxlen=samples(world.adl_window_s[v]))
                        for equity, v in zip(pool_equity, pool_venue, strict=True)],
         drawdown_adl=np.zeros(pools, bool), peak=pool_equity,
+        vault=Vault(world.vault_cash.astype(float).copy(), markets(), markets(), world.vault_cash),
         makers=Holder(markets(), markets()), rest=Holder(markets(), -position), spot=Holder(markets(), markets()),
         auction_left=markets(), gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
     )  # fmt: skip
     state.opening_money = state.totals()[0]
     owned = np.append(accounts.count @ np.abs(accounts.cash), accounts.count @ np.abs(accounts.coins))
-    pooled = np.append(np.abs(world.pool_cash).sum(), np.abs(world.pool_coins).sum(axis=0))
+    funds = np.abs(world.pool_cash).sum() + np.abs(world.vault_cash).sum()
+    pooled = np.append(funds, np.abs(world.pool_coins).sum(axis=0))
     state.gross_money = owned + pooled
     cost = accounts.count[:, None] * np.abs(accounts.quantity * state.entry)
     np.add.at(state.gross_money, state.currency[accounts.venue], cost)
@@ -174,20 +200,25 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
 def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
     """Sums start at zero, extremes at nan."""
     venues, assets = world.listed.shape
-    pools, hours = len(world.pool_cash), int(np.ceil(steps * world.dt / 3600))
+    pools, layers, hours = len(world.pool_cash), len(layers_of(world)), int(np.ceil(steps * world.dt / 3600))
     market, pool, asset = (hours, venues, assets), (hours, pools), (hours, assets)
     shapes = {
-        "liquidation_volume": (*market, 2), "absorbed_volume": (*market, len(LAYERS)), "first_round_volume": market,
+        "liquidation_volume": (*market, 2), "absorbed_volume": (*market, layers), "first_round_volume": market,
         "adl_volume": market, "adl_haircut": market, "adl_accounts": (hours, venues), "open_interest": market,
         "accounts_liquidated": (hours, venues), "deficit": pool, "surplus": pool, "socialised_loss": pool,
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),
-        "collateral_sold": market,
+        "collateral_sold": market, "vault_equity": (hours, venues), "vault_profit": (hours, venues),
     }  # fmt: skip
     extremes = {
         "index_low": asset, "index_high": asset, "basis_low": market, "basis_high": market,
         "fund_low": pool, "fund_exhausted_hour": (pools,),
     }  # fmt: skip
     return {k: np.zeros(s) for k, s in shapes.items()} | {k: np.full(s, np.nan) for k, s in extremes.items()}
+
+
+def layers_of(world: World) -> tuple[str, ...]:
+    """Names of the layers that a world reports."""
+    return WITH_VAULT if np.any(world.vault_capacity > 0) else LAYERS
 
 
 def pool_equity(state: State, prices: Prices) -> np.ndarray:

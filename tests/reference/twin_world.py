@@ -108,6 +108,13 @@ class World:
     fraction_above: np.ndarray  # [V] accounts of at most this notional close whole [USD]
     lot: np.ndarray  # [V,A] step to which that fraction is rounded up, 0 for none [coins]
     restore_target: np.ndarray  # [V] multiple of maintenance that 'restore' closes to, above 1
+    vault_cash: np.ndarray  # [V] of the venue's backstop vault [USD]
+    vault_capacity: np.ndarray  # [V] notional that it may hold over all markets, 0 where there is none [USD]
+    vault_entry: np.ndarray  # [V] it takes accounts whose equity is below this multiple of maintenance
+    vault_profit: np.ndarray  # [V,2] bounds of its profit against the mark, per USD taken; negative for a loss
+    vault_unwind: np.ndarray  # [V,A] [USD per minute]
+    transfer_from: np.ndarray  # [F] int: pool that tops this one up, -1 for none
+    transfer_floor: np.ndarray  # [F] equity to which it is topped up, and below which it does not give [USD]
     inverse: np.ndarray  # [V,A] bool: contracts of so many USD, with profit and loss in the asset's coin
 
 
@@ -124,6 +131,13 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "fraction_above": np.zeros(venues),
         "lot": np.zeros((venues, assets)),
         "restore_target": np.full(venues, 1.5),
+        "vault_cash": np.zeros(venues),
+        "vault_capacity": np.zeros(venues),
+        "vault_entry": np.full(venues, 2 / 3),
+        "vault_profit": np.tile([-np.inf, np.inf], (venues, 1)),
+        "vault_unwind": np.zeros((venues, assets)),
+        "transfer_from": np.full(pools, -1),
+        "transfer_floor": np.zeros(pools),
         "inverse": np.zeros((venues, assets), bool),
     }
 

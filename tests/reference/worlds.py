@@ -13,6 +13,8 @@ def world_of(venues: int = 1, assets: int = 1, **changes) -> World:
     """Markets at 100 USD, maintenance 1 %, a pool of 1 M USD a venue; no impact, fee, auction, takeover or funding."""
     one_v, one_va = np.ones(venues), np.ones((venues, assets))
     word = lambda rule: np.full(venues, rule)  # noqa: E731
+    pool = np.asarray(changes.get("pool", np.tile(np.arange(venues)[:, None], assets)))
+    pools = int(pool.max()) + 1
     base = World(
         start_price=np.full(assets, 100.0), sigma=np.full(assets, 0.025), listed=one_va > 0, adv=1e9 * one_va,
         i_ref=0.0, delta=0.5, rho=0.4, contagion=np.zeros((assets, assets)),
@@ -25,8 +27,8 @@ def world_of(venues: int = 1, assets: int = 1, **changes) -> World:
         funding_clamp=0 * one_v, funding_cap=INF * one_v,
         take_bound=0.5 * one_va, throughput=INF * one_va, auction_capacity=0 * one_va, auction_discount=0.01 * one_va,
         unwind=0 * one_va, block=0 * one_va, tier_floor=0 * one_va[..., None], tier_rate=0.01 * one_va[..., None],
-        pool=np.tile(np.arange(venues)[:, None], assets), pool_cash=1e6 * one_v, takeover_multiple=0 * one_v,
-        dt=60.0, rounds=5, barrier_shift=np.zeros(assets), **neutral(venues, assets, venues),
+        pool=pool, pool_cash=np.full(pools, 1e6), takeover_multiple=np.zeros(pools),
+        dt=60.0, rounds=5, barrier_shift=np.zeros(assets), **neutral(venues, assets, pools),
     )  # fmt: skip
     return replace(base, **{k: _like(getattr(base, k), v) for k, v in changes.items()})
 
