@@ -1,6 +1,7 @@
 """Hand-computed cases of backstop vaults and of transfers between pools."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ LONG = (1.0, 10.0)  # liquidated at 90 / 0.99, bankrupt at 90; at 90.5 equity is
 
 def vault_world(**changes):
     """No book, a vault of 50 USD that may hold 1,000; its layer is the fourth."""
-    standard = {"take_bound": 0.0, "i_ref": 0.01, "vault_cash": 50.0, "vault_capacity": 1000.0, "pool_cash": 1e3}
-    return world_of(**(standard | {"surplus_to_pool": False} | changes))
+    standard: dict[str, Any] = {"take_bound": 0.0, "i_ref": 0.01, "pool_cash": 1e3, "surplus_to_pool": False}
+    return world_of(**(standard | {"vault_cash": 50.0, "vault_capacity": 1000.0} | changes))
 
 
 def test_a_vault_takes_over_and_unwinds_for_its_own_account():
@@ -83,7 +84,11 @@ def test_a_vault_stands_in_for_an_exhausted_pool():
 
 def pools_of(cash, floor, source):
     """Three markets with a pool each."""
-    arrays = {"pool_cash": np.array(cash), "transfer_floor": np.array(floor), "transfer_from": np.array(source)}
+    arrays: dict[str, Any] = {
+        "pool_cash": np.array(cash),
+        "transfer_floor": np.array(floor),
+        "transfer_from": np.array(source),
+    }
     return world_of(assets=3, pool=np.array([[0, 1, 2]]), **arrays)
 
 

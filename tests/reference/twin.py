@@ -16,13 +16,13 @@ from __future__ import annotations
 import numpy as np
 
 from .twin_accounts import triggered
-from .twin_adl import deleverage
+from .twin_adl import deleverage, judge_policy
 from .twin_layers import Slices, auction, book, close, takeover, unwind_inventory, vault
 from .twin_pools import cover, transfer
 from .twin_prices import Prices, add_flows, current_prices, impact
 from .twin_settle import settle
 from .twin_staging import enqueue
-from .twin_state import DOLLAR, LAYERS, State, open_state, pool_equity
+from .twin_state import DOLLAR, LAYERS, State, open_interest, open_state, pool_equity
 from .twin_world import Accounts, World, check, isolated, neutral
 
 
@@ -44,11 +44,13 @@ def simulate(
             are worth there as collateral and are sold at, not the marks. Zero where absent.
 
     Returns:
-        Hourly variables with the hour leading, by name; `fund_drawdown`, `fund_exhausted_hour` [F]; `ledger_residual`;
+        Hourly variables with the hour leading, by name (of ADL's, see `judge_policy`); `fund_drawdown` and
+        `fund_exhausted_hour` [F]; `ledger_residual`;
         and one copy's `account_quantity` [n,A], `account_cash` [n], `account_coins` [n,A] at the end.
     """
     check(world, accounts)
     state = open_state(world, accounts, len(log_returns), index_pin)
+    opening_interest = open_interest(state, current_prices(state))
     for step in range(len(log_returns)):
         if deviation is not None:
             state.deviation = deviation[step]
@@ -56,6 +58,7 @@ def simulate(
         pay_funding(state, step)
         last = cascade(state, step)
         close_step(state, last)
+    judge_policy(state.out, opening_interest)
     state.out["account_quantity"] = state.quantity
     state.out["account_cash"] = state.cash
     state.out["account_coins"] = state.coins
@@ -73,6 +76,7 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
         state.hour = hour
         state.auction_left = world.auction_capacity.astype(float).copy()
         state.deleveraged = np.zeros(len(state.quantity), bool)
+        state.largest_adl = np.zeros(len(world.fee))
     state.shock = state.shock + log_returns[step]
     state.u_local = state.u_local * 2.0 ** (-world.dt / world.half_life_local_s)
     state.u_global = state.u_global * 2.0 ** (-world.dt / world.half_life_global_s)
@@ -138,7 +142,7 @@ def execute(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -
     takeover(state, prices, slices, ~skips, opening_equity)
     if np.any(world.vault_capacity > 0):
         vault(state, prices, slices, ~straight)  # it does not depend on the pool, and so not on its exhaustion
-    deleveraged = deleverage(state, prices, slices, closing)
+    deleveraged = deleverage(state, prices, slices, world.adl_leftover[slices.venue] | stressed[pool], closing)
     state.rest.take(*close(state, slices, slices.coins.copy(), slices.mark, "remainder"))
     deficit, sold = settle(state, prices, slices, deleveraged)
     cover(state, prices, deficit, closing)
@@ -232,11 +236,7 @@ def close_step(state: State, last: Prices) -> None:
     out["vault_equity"][hour] = state.vault.equity(prices)
     out["vault_profit"][hour] = out["vault_equity"][hour] - state.vault.before
     out["index_close"][hour] = np.exp(prices.index_log)
-    longs = np.zeros(world.listed.shape)
-    np.add.at(longs, state.accounts.venue, state.accounts.count[:, None] * np.maximum(state.quantity, 0))
-    for coins in (state.inventory, state.vault.inventory, state.makers.coins, state.rest.coins):
-        longs += np.maximum(coins, 0)
-    out["open_interest"][hour] = np.where(world.listed, (longs + world.block) * prices.at.unit, 0.0)
+    out["open_interest"][hour] = open_interest(state, prices)
     out["ledger_residual"] = np.maximum(out["ledger_residual"], state.imbalance())
 
 

@@ -54,19 +54,26 @@ class Winners:
         )
 
 
-def deleverage(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -> np.ndarray:
+def deleverage(state: State, prices: Prices, slices: Slices, eligible: np.ndarray, closing: np.ndarray) -> np.ndarray:
     """Match what is left of every market side with the winners of the other one.
 
     Every winner of a market side closes at the same price, the average over the losers' slices.
 
+    Args:
+        state: Changed.
+        prices: At the round's opening.
+        slices: Of the round.
+        eligible: Slices that ADL takes [slice] bool.
+        closing: Rows that are being liquidated [n] bool.
+
     Returns:
         What winners closed, of one copy [n,A] [coins].
     """
-    asked = slices.total(state, slices.coins)
+    asked = slices.total(state, np.where(eligible, slices.coins, 0.0))
     winners = Winners.of(state, prices, asked, closing)
     closed = np.zeros_like(state.quantity)
     for v, a, side in np.argwhere(asked > 0):
-        here = (slices.venue == v) & (slices.asset == a) & (slices.side == side)
+        here = eligible & (slices.venue == v) & (slices.asset == a) & (slices.side == side)
         price = {
             "bankruptcy": slices.bankruptcy,
             "mark": slices.mark,
@@ -80,10 +87,15 @@ def deleverage(state: State, prices: Prices, slices: Slices, closing: np.ndarray
         if available <= 0:
             continue
         take = np.where(here, slices.coins * min(1.0, available / asked[v, a, side]), 0.0)
+        lacking = slices.direction * (slices.bankruptcy - slices.mark)
+        needed = np.sum(slices.count * take * np.maximum(lacking, 0.0)) * prices.at.money[v, a]
+        state.out["adl_needed"][state.hour, v, a] += needed
         coins, cost = close(state, slices, take, price, "adl")
         matched, paid = abs(float(coins[v, a])), float(cost[v, a] / coins[v, a])
-        closed[rows, a] = adl_allocation(state, prices, winners, rows, a, capacity, min(matched, available))
-        winners_close(state, prices, rows, (v, a), DIRECTIONS[side], closed[rows, a], paid)
+        share = adl_allocation(state, prices, winners, rows, a, capacity, min(matched, available))
+        closed[rows, a] = np.where(share > capacity * (1 - 1e-14), capacity, share)
+        loss = winners_close(state, prices, rows, (v, a), DIRECTIONS[side], closed[rows, a], paid)
+        note_policy(state, v, winners.profit[rows, a], state.accounts.count[rows], closed[rows, a] * loss)
     return closed
 
 
@@ -100,8 +112,11 @@ def affordable(
 def winners_close(
     state: State, prices: Prices, rows: np.ndarray, market: tuple[int, int], direction: float,
     closed: np.ndarray, paid: float,
-) -> None:  # fmt: skip
-    """The winners' side of the trade at the settle price `paid`, `direction` being the losers'."""
+) -> float:  # fmt: skip
+    """The winners' side of the trade at the settle price `paid`, `direction` being the losers'.
+
+    Returns what they lose of a coin against the mark [USD].
+    """
     (v, a), count, out, hour = market, state.accounts.count[rows], state.out, state.hour
     state.pay(rows, np.full(len(rows), a), -direction * closed * (paid - state.entry[rows, a]))
     state.quantity[rows, a] += direction * closed
@@ -112,6 +127,7 @@ def winners_close(
     out["adl_volume"][hour, v, a] += matched * prices.at.unit[market]
     loss = direction * (paid - prices.at.settle[market]) * prices.at.money[market]
     out["adl_haircut"][hour, v, a] += loss * matched
+    return float(loss)
 
 
 def adl_allocation(
@@ -120,7 +136,8 @@ def adl_allocation(
     """Coins that every winner closes, of one copy, positive; they sum to `coins` over rows and copies.
 
     `queue`: the highest (profit / entry notional) x (notional / equity) first, equal ranks pro rata. `pro_rata`: by
-    profit. Nobody closes more than `capacity`; what a cap leaves over goes to the others.
+    profit. `water_filling`: the accounts of the highest leverage come down to one level. Nobody closes more than
+    `capacity`; what a cap leaves over goes to the others.
     """
     count, profit = state.accounts.count[rows], winners.profit[rows, a]
     rule = state.world.adl_rank[state.accounts.venue[rows[0]]]
@@ -131,6 +148,9 @@ def adl_allocation(
         held = np.bincount(group, weights=count * capacity)
         before = np.cumsum(held) - held
         return capacity * np.clip((coins - before) / held, 0.0, 1.0)[group]
+    if rule == "water_filling":
+        unit = prices.at.unit[state.accounts.venue[rows[0]], a]
+        return water_filling(winners.notional[rows], winners.equity[rows], capacity, count, unit, coins)
     free = np.ones(len(rows), bool)
     while np.any(free):
         per_profit = (coins - np.sum((count * capacity)[~free])) / np.sum((count * profit)[free])
@@ -139,3 +159,78 @@ def adl_allocation(
             return np.where(free, per_profit * profit, capacity)
         free &= ~capped
     return capacity
+
+
+def water_filling(
+    notional: np.ndarray, equity: np.ndarray, capacity: np.ndarray, count: np.ndarray, unit: float, coins: float
+) -> np.ndarray:
+    """Coins of every winner, of one copy, that bring each leverage down to one level, where its position allows it.
+
+    At a level L an account closes clip((notional - L equity) / unit, 0, capacity) coins; in total that is piecewise
+    linear in L, with a kink where an account begins to close and one where it cannot close more.
+
+    Args:
+        notional: Of all positions of the account [rows] [USD].
+        equity: [rows] [USD].
+        capacity: That it can close here [rows] [coins].
+        count: Copies [rows].
+        unit: Notional of a coin [USD].
+        coins: To be closed in all, at most what all can close.
+    """
+    closes = lambda level: np.clip((notional - level * equity) / unit, 0.0, capacity)  # noqa: E731
+    kinks = np.sort(np.concatenate([notional / equity, (notional - capacity * unit) / equity]))[::-1]
+    totals = np.array([np.sum(count * closes(level)) for level in kinks])
+    return closes(np.interp(coins, totals, kinks))
+
+
+# ------------------------------------------------------------------------------------------------------------ who pays
+def note_policy(state: State, v: int, profit: np.ndarray, count: np.ndarray, loss: np.ndarray) -> None:
+    """Note what the winners of one market side lost in one ADL against the mark; gains are not netted.
+
+    Args:
+        state: Whose outputs change.
+        v: Venue.
+        profit: Unrealised before, of one copy [winner] [USD].
+        count: Copies [winner].
+        loss: Of one copy [winner] [USD].
+    """
+    loss, out, hour = np.maximum(loss, 0.0), state.out, state.hour
+    total = np.sum(count * loss)
+    out["adl_loss"][hour, v] += total
+    out["adl_loss_top_1"][hour, v] += loss_of_top(profit, count, loss, 0.01)
+    out["adl_loss_top_10"][hour, v] += loss_of_top(profit, count, loss, 0.1)
+    assert isinstance(state.largest_adl, np.ndarray)
+    if total > state.largest_adl[v]:
+        state.largest_adl[v] = total
+        keeps = np.max(profit) - np.mean(loss[profit == np.max(profit)])
+        out["adl_top_keeps_of_total"][hour, v] = keeps / total
+        out["adl_top_keeps_of_largest"][hour, v] = keeps / np.max(loss)
+
+
+def loss_of_top(profit: np.ndarray, count: np.ndarray, loss: np.ndarray, share: float) -> float:
+    """Loss of the winners with the largest profits who make up a share of all copies; equal profits pro rata [USD]."""
+    _, group = np.unique(-profit, return_inverse=True)
+    copies, losses = np.bincount(group, weights=count), np.bincount(group, weights=count * loss)
+    before = np.cumsum(copies) - copies
+    return float(np.sum(losses * np.clip((share * copies.sum() - before) / copies, 0.0, 1.0)))
+
+
+def judge_policy(out: dict[str, np.ndarray], opening_interest: np.ndarray) -> None:
+    """Who paid for ADL and what it did, from what was noted.
+
+    `adl_top_share`, `adl_top_10_share` [hour,V]: share of the winners' losses against the mark that the top 1 and 10 %
+    of a market side's winners by profit bore; nan without a loss. `adl_top_keeps_of_total`, `_of_largest` [hour,V]:
+    what the winner with the largest profit keeps of it in the hour's largest ADL, over all losses in it and over the
+    largest one of an account. `adl_overshoot` [hour,V,A]: haircut less what the losers lacked at the mark [USD].
+    `adl_open_interest` [hour,V,A]: share of the open interest at the hour's opening that ADL removed.
+
+    Args:
+        out: Changed.
+        opening_interest: At the start [V,A] [USD].
+    """
+    loss = np.where(out["adl_loss"] > 0, out["adl_loss"], np.nan)
+    out["adl_top_share"] = out["adl_loss_top_1"] / loss
+    out["adl_top_10_share"] = out["adl_loss_top_10"] / loss
+    out["adl_overshoot"] = out["adl_haircut"] - out["adl_needed"]
+    before = np.concatenate([opening_interest[None], out["open_interest"][:-1]])
+    out["adl_open_interest"] = np.where(before > 0, out["adl_volume"] / np.where(before > 0, before, 1.0), 0.0)

@@ -107,6 +107,7 @@ class State:
     gross_money: np.ndarray  # [1+A] opening stocks and absolute flows, by settlement currency [USD, coins]
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
     opening_money: np.ndarray | float = 0.0  # [1+A]
+    largest_adl: np.ndarray | float = 0.0  # [V] loss of winners in the hour's largest ADL of a market side [USD]
     hour: int = 0
     now: float = 0.0  # since the start, at the step's opening [s]
 
@@ -207,13 +208,25 @@ def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
         "adl_volume": market, "adl_haircut": market, "adl_accounts": (hours, venues), "open_interest": market,
         "accounts_liquidated": (hours, venues), "deficit": pool, "surplus": pool, "socialised_loss": pool,
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),
-        "collateral_sold": market, "vault_equity": (hours, venues), "vault_profit": (hours, venues),
+        "adl_needed": market, "adl_loss": (hours, venues), "adl_loss_top_1": (hours, venues),
+        "adl_loss_top_10": (hours, venues), "collateral_sold": market,
+        "vault_equity": (hours, venues), "vault_profit": (hours, venues),
     }  # fmt: skip
     extremes = {
         "index_low": asset, "index_high": asset, "basis_low": market, "basis_high": market,
         "fund_low": pool, "fund_exhausted_hour": (pools,),
+        "adl_top_keeps_of_total": (hours, venues), "adl_top_keeps_of_largest": (hours, venues),
     }  # fmt: skip
     return {k: np.zeros(s) for k, s in shapes.items()} | {k: np.full(s, np.nan) for k, s in extremes.items()}
+
+
+def open_interest(state: State, prices: Prices) -> np.ndarray:
+    """One-sided: longs of accounts, pools, vaults and makers, of the rest if net long, and the block [V,A] [USD]."""
+    longs = np.zeros(state.world.listed.shape)
+    np.add.at(longs, state.accounts.venue, state.accounts.count[:, None] * np.maximum(state.quantity, 0))
+    for coins in (state.inventory, state.vault.inventory, state.makers.coins, state.rest.coins):
+        longs += np.maximum(coins, 0)
+    return np.where(state.world.listed, (longs + state.world.block) * prices.at.unit, 0.0)
 
 
 def layers_of(world: World) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ RULES = {
     "mark_rule": ("median", "index_average", "last"),
     "staging": ("full", "tiers", "fraction", "restore"),
     "closing_order": ("proportional", "riskiest_first"),
-    "adl_rank": ("queue", "pro_rata"),
+    "adl_rank": ("queue", "pro_rata", "water_filling"),
     "adl_close": ("bankruptcy", "mark", "index"),
 }
 
@@ -74,7 +74,7 @@ class World:
     staging: np.ndarray  # [V] 'full', 'tiers', 'fraction', 'restore'
     tiers_down: np.ndarray  # [V] int, 1 or 2
     whole_below: np.ndarray  # [V] int: up to this tier (1 is the lowest) an account closes whole
-    adl_rank: np.ndarray  # [V] 'queue', 'pro_rata'
+    adl_rank: np.ndarray  # [V] 'queue', 'pro_rata', 'water_filling'
     adl_close: np.ndarray  # [V] 'bankruptcy', 'mark', 'index'
     adl_share: np.ndarray  # [V] drawdown of the pool that starts ADL, nan for never
     adl_window_s: np.ndarray  # [V] over which the peak is taken
@@ -115,6 +115,7 @@ class World:
     vault_unwind: np.ndarray  # [V,A] [USD per minute]
     transfer_from: np.ndarray  # [F] int: pool that tops this one up, -1 for none
     transfer_floor: np.ndarray  # [F] equity to which it is topped up, and below which it does not give [USD]
+    adl_leftover: np.ndarray  # [V] bool: what layers leave goes to adl though the pool is neither empty nor drawn down
     inverse: np.ndarray  # [V,A] bool: contracts of so many USD, with profit and loss in the asset's coin
 
 
@@ -138,6 +139,7 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "vault_unwind": np.zeros((venues, assets)),
         "transfer_from": np.full(pools, -1),
         "transfer_floor": np.zeros(pools),
+        "adl_leftover": np.ones(venues, bool),
         "inverse": np.zeros((venues, assets), bool),
     }
 
