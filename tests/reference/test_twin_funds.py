@@ -14,8 +14,9 @@ LONG = (1.0, 10.0)  # liquidated at 90 / 0.99, bankrupt at 90; at 90.5 equity is
 
 def vault_world(**changes):
     """No book, a vault of 50 USD that may hold 1,000; its layer is the fourth."""
-    standard: dict[str, Any] = {"take_bound": 0.0, "i_ref": 0.01, "pool_cash": 1e3, "surplus_to_pool": False}
-    return world_of(**(standard | {"vault_cash": 50.0, "vault_capacity": 1000.0} | changes))
+    values: dict[str, Any] = {"take_bound": 0.0, "i_ref": 0.01, "pool_cash": 1e3, "surplus_to_pool": False}
+    values |= {"vault_cash": 50.0, "vault_capacity": 1000.0} | changes
+    return world_of(**values)
 
 
 def test_a_vault_takes_over_and_unwinds_for_its_own_account():
