@@ -182,6 +182,34 @@ def test_queue_admits_by_throughput_and_does_not_rescue():
     assert out["account_cash"][0] + out["surplus"].sum() - out["deficit"].sum() == pytest.approx(average - 90, abs=1e-9)
 
 
+def test_what_waits_is_not_tested_again():
+    """20 coins go down to 1,000 USD at 40 USD a minute; bankrupt in the second minute, the slice stays what it was."""
+    floors, rates = np.array([[[0, 1000.0, INF]]]), np.array([[[0.01, 0.02, 0.02]]])
+    world = world_of(staging="tiers", tier_floor=floors, tier_rate=rates, throughput=40.0)
+    out = simulate(world, accounts_of((20.0, 200.0)), path_to(91.0, 80.0, 80.0))
+    assert out["first_round_volume"].sum() == pytest.approx(20 * 91 - 1000)
+
+
+def test_a_fee_on_a_partial_close_takes_no_more_than_the_equity():
+    """5 % of 820 USD is 41; equity is 20."""
+    floors, rates = np.array([[[0, 1000.0, INF]]]), np.array([[[0.01, 0.02, 0.02]]])
+    world = world_of(staging="tiers", tier_floor=floors, tier_rate=rates, fee=0.05, rounds=1)
+    out = simulate(world, accounts_of((20.0, 200.0)), path_to(91.0))
+    assert out["surplus"].sum() == pytest.approx(20)
+    assert out["account_quantity"][0, 0] == pytest.approx(1000 / 91)
+
+
+def test_socialised_profit_is_not_taken_twice():
+    """At 80 the first short pays 6 of its 40. At 70 a coin is deleveraged by profits 60 and 20; then the deficit of 8
+    is shared by profits of 37.5 less 3.75 and 17.5."""
+    world = world_of(pool_cash=4.0, adl_rank="pro_rata", adl_close="mark", rounds=1)
+    accounts = accounts_of((1.0, 10.0), (1.0, 22.0), (-2.0, 100.0), (-2.0, 100.0, 80.0))
+    out = simulate(world, accounts, path_to(80.0, 70.0))
+    assert out["account_quantity"][2:, 0] == pytest.approx([-1.25, -1.75])
+    paid = 8 * np.array([33.75, 17.5]) / 51.25
+    assert out["account_cash"][2:] == pytest.approx([100 - 6 + 0.75 * 30 - paid[0], 100 + 0.25 * 10 - paid[1]])
+
+
 def test_drawdown_starts_adl():
     """The pool falls by 30 of 100 in the first step; in the second every slice goes straight to adl, at the mark."""
     world = world_of(pool_cash=100.0, adl_share=0.3, straight_to_adl=True, adl_close="mark", surplus_to_pool=False)

@@ -74,6 +74,15 @@ def test_nobody_pays_at_the_mark():
     assert out["adl_overshoot"] == pytest.approx(-100)
 
 
+def test_a_gain_of_the_winners_is_no_loss():
+    """A long that is not bankrupt is left over: the short closes at 90 where the mark is 90.5."""
+    world = world_of(take_bound=0.0, i_ref=0.01, rounds=1)
+    out = simulate(world, accounts_of((1.0, 10.0), (-2.0, 100.0)), path_to(90.5))
+    assert out["adl_haircut"].sum() == pytest.approx(-0.5)
+    assert out["adl_loss"].sum() == 0
+    assert np.isnan(out["adl_top_keeps_of_total"][0, 0])
+
+
 def test_overshoot_against_what_bankrupt_losers_lack():
     """At 76 one long is bankrupt since 90, one at 75.5: winners lose 14 and gain 0.5, where 14 was lacking."""
     world = world_of(take_bound=0.0, i_ref=0.01, rounds=1)

@@ -168,6 +168,56 @@ def test_barrier_of_a_hedged_account_is_that_of_its_net_position():
     assert (hits(world, needed + 1e-9), hits(world, needed - 1e-9)) == (0, 1)
 
 
+def test_barrier_sees_coins_with_their_haircut_and_inverse_contracts():
+    """E moves by 100 and 25 with A and B; in the other account by 110 and -100: shifts in proportion."""
+    coins = {"legs": {0: 1.0}, "coins": {1: 0.5}}
+    inverse = {"legs": {0: 100.0, 1: -1.0}, "coins": {0: 0.1}}
+    for account, kind, slopes in [(coins, False, [100, 25]), (inverse, True, [110, -100])]:
+        world = world_of(
+            assets=2, barrier_shift=0.01, haircut=np.array([[0.0, 0.5]]), inverse=np.array([[kind, False]])
+        )
+        a, b = 100 * np.exp(-0.01 * np.array(slopes) / np.hypot(*slopes))
+        equity, notional = (1.1 * a - 100 + 100 - b, 100 + b) if kind else (a - 100 + 0.25 * b, a)
+        for over, liquidated in [(1e-9, 0), (-1e-9, 1)]:
+            one = accounts_from(account | {"cash": 0.01 * notional - equity + over})
+            assert simulate(world, one, np.zeros((1, 2)))["accounts_liquidated"].sum() == liquidated
+
+
+def test_riskiest_first_takes_what_its_rule_would_cut():
+    """A is 1,000 USD in its only tier, M = 50, B 1,500 USD above its lowest, M = 20: B is cut, A is not."""
+    floors, rates = np.array([[[0, INF], [0, 1000.0]]]), np.array([[[0.05, 0.05], [0.01, 0.02]]])
+    world = world_of(assets=2, staging="tiers", tier_floor=floors, tier_rate=rates, closing_order="riskiest_first",
+                     rounds=1)  # fmt: skip
+    out = simulate(world, accounts_from({"legs": {0: 10.0, 1: 15.0}, "cash": 60.0}), np.zeros((1, 2)))
+    assert out["account_quantity"][0] == pytest.approx([10, 10])
+
+
+def test_a_profit_that_nobody_asks_for_backs_the_others():
+    """As in two markets, but only A is asked: all of the equity of 6 can go there, 0.6 coins at 10."""
+    world = world_of(assets=2, pool_cash=0.0, rounds=1, adl_rank="pro_rata")
+    winner = {"legs": {0: (-1.5, 84.0), 1: (-3.0, 84.0)}, "cash": -12.0}
+    out = simulate(world, accounts_from({"legs": {0: 2.0}, "cash": 20.0}, winner), paths_to((80.0, 80.0)))
+    assert out["account_quantity"][1] == pytest.approx([-0.9, -3])
+
+
+def test_a_pool_that_lacks_nothing_leaves_the_equity_to_the_other():
+    """A deficit of 20 in the market of pool 0; the winner's profit of 40 there is backed by an equity of 10, not 5."""
+    world = world_of(assets=2, adl_close="mark", pool=np.array([[0, 1]]), pool_cash=0.0, rounds=1)
+    winner = {"legs": {0: -4.0, 1: -4.0}, "cash": -150.0}
+    out = simulate(world, accounts_from({"legs": {0: 2.0}, "cash": 20.0}, winner), paths_to((80.0, 80.0)))
+    assert out["socialised_loss"][0] == pytest.approx([10, 0])
+
+
+def test_who_is_closing_is_not_socialised():
+    """Of the first account B waits, with a profit; the deficit of 10 in C is borne by the other short of B alone."""
+    world = world_of(assets=3, pool_cash=0.0, throughput=np.array([[INF, 0.0, INF]]), rounds=1)
+    closing = {"legs": {0: 1.0, 1: -1.0}, "cash": 20.5}
+    loser, winner = {"legs": {2: 1.0}, "cash": 10.0}, {"legs": {1: -1.0}, "cash": 50.0}
+    out = simulate(world, accounts_from(closing, loser, winner, assets=3), paths_to((70.0, 90.0, 80.0)))
+    assert out["account_quantity"][0] == pytest.approx([0, -1, 0])
+    assert out["account_cash"] == pytest.approx([-9.5, 0, 40])
+
+
 @pytest.mark.parametrize("order", ["proportional", "riskiest_first"])
 def test_random_cross_books_balance_and_nobody_owes(order):
     rng = np.random.default_rng(3)
@@ -176,6 +226,8 @@ def test_random_cross_books_balance_and_nobody_owes(order):
     assert out["ledger_residual"] < 1e-12
     assert np.all(out["absorbed_volume"].sum(axis=(0, 1, 2))[:4] > 0)
     np.testing.assert_allclose(out["absorbed_volume"].sum(3), out["liquidation_volume"].sum(3), rtol=1e-12, atol=1e-9)
-    flat = np.all(out["account_quantity"] == 0, axis=1)
+    size = np.abs(out["account_quantity"])
+    assert np.all((size == 0) | (size > 1e-6))  # no crumbs
+    flat = np.all(size == 0, axis=1)
     assert flat.sum() > 20
     assert np.all(out["account_cash"][flat] > -1e-9)

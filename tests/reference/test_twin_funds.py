@@ -46,6 +46,13 @@ def test_a_vault_enters_below_two_thirds_of_maintenance(price, layer):
     assert np.argmax(out["absorbed_volume"][0, 0, 0]) == layer
 
 
+def test_the_entry_rule_sees_the_haircut():
+    """10 USD of tokens at a tenth off: equity of 1.2 is 0.2 under the haircut, below 2/3 of 0.912."""
+    world = vault_world(assets=2, haircut=np.array([[0.0, 0.1]]))
+    out = simulate(world, accounts_from({"legs": {0: 1.0}, "coins": {1: 0.1}}), paths_to((91.2, 100.0)))
+    assert np.argmax(out["absorbed_volume"][0, 0, 0]) == 3
+
+
 def test_profit_has_bounds():
     """At 90.5 the profit is 0.55 % of the mark: at most 0.2 %, the account keeps the rest; at least 1 %: a deficit."""
     most = simulate(vault_world(vault_profit=np.array([[0.0, 0.002]])), accounts_of(LONG), path_to(90.5))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from .twin import simulate
+from .twin_prices import Values
 from .worlds import accounts_from, busy_world, crash, cross_crowd, path_to, paths_to, world_of
 
 LONG = {"legs": {0: 100.0}, "coins": {0: 0.1}}  # bankrupt at 100 / 1.1, liquidated at 101 / 1.1
@@ -105,6 +106,21 @@ def test_adl_at_the_bankruptcy_price():
     assert out["adl_haircut"].sum() == pytest.approx(12)
     assert out["account_coins"][:, 0] == pytest.approx([0, 0.6], abs=1e-12)
     assert out["deficit"].sum() == pytest.approx(0, abs=1e-9)
+
+
+def test_rank_is_by_profit_over_the_contract():
+    """At 80 shorts from 100 and 400 have made 0.2 and 0.8 USD a dollar; leverages 10 and 1.25 put the first ahead."""
+    one = {"legs": {0: -100.0}, "cash": -10.0}
+    other = {"legs": {0: (-100.0, 400.0)}}
+    out = run(inverse_world(pool_cash=0.0, adl_close="mark", rounds=1), [LONG, one, other], 80.0)
+    assert out["account_quantity"][1:, 0] == pytest.approx([0, -100])
+
+
+def test_coins_behind_an_inverse_contract_count_at_its_mark():
+    at = Values.of(np.array([90.0, 90.0]), np.array([100.0, 100.0]), np.array([True, False]))
+    assert at.coin == pytest.approx([90, 100])
+    assert at.settle == pytest.approx([-1 / 90, 90])
+    assert at.money * at.unit == pytest.approx([90, 90])
 
 
 def test_losses_are_socialised_in_coins():

@@ -45,6 +45,12 @@ def test_a_fraction_is_rounded_up_to_lots(lot, left):
     assert sizes(by_fraction(lot=lot), accounts_of(LONG), 95.0) == pytest.approx([left])
 
 
+def test_rounding_does_not_add_a_lot():
+    """A tenth of 3 coins is three lots of 0.1, though 0.1 x 3 / 0.1 is more than 3 in floating point."""
+    world = replace(by_fraction(lot=0.1), fraction=np.array([0.1]))
+    assert sizes(world, accounts_of((3.0, 16.5)), 95.0) == pytest.approx([2.7])
+
+
 def test_small_and_bankrupt_accounts_close_whole():
     assert sizes(by_fraction(fraction_above=950.0 + 1e-9), accounts_of(LONG), 95.0) == pytest.approx([0])
     assert sizes(by_fraction(fraction_above=950.0 - 1e-9), accounts_of(LONG), 95.0) == pytest.approx([8])

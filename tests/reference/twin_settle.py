@@ -33,7 +33,6 @@ def settle(
     finished = state.waiting[rows, assets] == 0
     emptied = finished & state.whole[rows, assets]
     state.quantity[rows[emptied], assets[emptied]] = 0.0
-    state.whole[rows[finished], assets[finished]] = False
     at = seen(state, prices)
     done = np.unique(rows)
     done = done[np.all(state.waiting[done] == 0, axis=1)]
