@@ -176,7 +176,7 @@ def test_barrier_sees_coins_with_their_haircut_and_inverse_contracts():
         world = world_of(
             assets=2, barrier_shift=0.01, haircut=np.array([[0.0, 0.5]]), inverse=np.array([[kind, False]])
         )
-        a, b = 100 * np.exp(-0.01 * np.array(slopes) / np.hypot(*slopes))
+        a, b = 100 * np.exp(-0.01 * np.array(slopes) / np.linalg.norm(slopes))
         equity, notional = (1.1 * a - 100 + 100 - b, 100 + b) if kind else (a - 100 + 0.25 * b, a)
         for over, liquidated in [(1e-9, 0), (-1e-9, 1)]:
             one = accounts_from(account | {"cash": 0.01 * notional - equity + over})
