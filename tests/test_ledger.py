@@ -49,6 +49,8 @@ def postings() -> Iterator[tuple[Site, str]]:
     for file in sorted(Path(str(stress_kernels.__file__)).parent.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "add":
+                if isinstance(node.func.value, ast.Subscript):  # x.at[i].add(y)
+                    continue
                 stock, amount = ast.unparse(node.func.value).split(".add(")[0], ast.unparse(node.args[0])
                 end = (node.end_lineno or 0, node.end_col_offset or 0)
                 yield (file.stem, *end), f"{file.stem}: {stock} += {amount}"

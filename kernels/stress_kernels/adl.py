@@ -9,10 +9,13 @@ queue takes no part in either, as accounts that are closing do not.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from stress_kernels.account_winners import Cross, Share, bearable, capped, profitable, ranked
 from stress_kernels.ladder import (
     ACCOUNTS,
     CLASSES,
@@ -26,12 +29,12 @@ from stress_kernels.ladder import (
     row_at,
     total_row,
 )
-from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World, side_sign
 
 _HALVINGS = 30
+_RISES = 8
 
 
 @pytree
@@ -62,6 +65,8 @@ class Deleveraged:
     """Winners touched, by their own ladder."""
     top: Float[Array, "v a s p"]
     """Coins of the largest 1 % of accounts among those closed, by the winners' side."""
+    share: Share
+    """How much of each winner on cross margin is closed."""
 
 
 def alive(
@@ -106,11 +111,13 @@ def deleverage(
     kept: Kept,
     mark_move: Float[Array, "v a p"],
     world: World,
+    cross: Cross | None = None,
 ) -> Deleveraged:
     """Close winners against what the other layers left.
 
     Args:
         need: Coins to be closed, by side of the losers.
+        cross: Accounts on cross margin, where there are any.
 
     Returns:
         What was closed, at most the profitable open interest of the other side.
@@ -118,12 +125,15 @@ def deleverage(
     asked = need[:, :, ::-1]
     in_profit = (left.profit > 0) & (left.quantity > 0)
     offered = jnp.where(in_profit, left.quantity, 0.0)
-    got = jnp.minimum(asked, add_up(offered, 3))
+    others = Others(cross, asked > 0)
+    coins, profit = others.profitable()
+    got = jnp.minimum(asked, add_up(offered, 3) + coins)
     queue = world.rules.adl_queue[:, None, None, None, None]
     taking = in_profit & (got > 0)[:, :, :, None]
 
-    place = _best_ranked(got, taking, left, ladders, reach, kept, mark_move)
-    stays, scale = _by_profit(got, offered, left.profit), kept.scale
+    place, share = _best_ranked(got, taking, left, ladders, reach, kept, mark_move, others)
+    rate = _by_profit(got, offered, left.profit, profit, others)
+    stays, scale = 1 - jnp.minimum(rate[:, :, :, None] * jnp.where(in_profit, left.profit, 0.0), 1.0), kept.scale
 
     row = row_at(ladders, place)
     total = total_row(ladders)[..., None]
@@ -141,23 +151,62 @@ def deleverage(
         scale=jnp.where(taking & ~queue, scale * stays, scale),
         accounts=counted,
         top=add_up(touched(TOP), 3),
+        share=replace(share, rate=rate),
     )
 
 
-def _by_profit(
-    got: Float[Array, "v a s p"], offered: Float[Array, "v a s e p"], profit: Float[Array, "v a s e p"]
-) -> Float[Array, "v a s e p"]:
-    """Share of each ladder that stays where winners close in proportion to profit.
+@pytree
+class Others:
+    """Winners on cross margin, where there are any."""
 
-    A ladder gives at most what it has, and the others the excess in proportion to their room.
+    cross: Cross | None
+    asked: Bool[Array, "v a s p"]
+    """By the winners' side."""
+
+    def _nothing(self) -> Float[Array, "v a s p"]:
+        return jnp.zeros(self.asked.shape)
+
+    def profitable(self) -> tuple[Array, Array]:
+        """Their coins, and their profit [USD]."""
+        if self.cross is None:
+            return self._nothing(), self._nothing()
+        coins, profit = profitable(self.cross, self.asked)
+        return coins, profit
+
+    def capped(self, rate: Float[Array, "v a s p"]) -> tuple[Array, Array]:
+        """Coins of those that close whole at a rate, and the profit of the others [USD]."""
+        if self.cross is None:
+            return self._nothing(), self._nothing()
+        coins, profit = capped(self.cross, self.asked, rate)
+        return coins, profit
+
+    def ranked(self, rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s p"]:
+        """Coins at or above a rank."""
+        return self._nothing() if self.cross is None else ranked(self.cross, self.asked, rank_log)
+
+
+def _by_profit(
+    got: Float[Array, "v a s p"],
+    offered: Float[Array, "v a s e p"],
+    profit: Float[Array, "v a s e p"],
+    others_profit: Float[Array, "v a s p"],
+    others: Others,
+) -> Float[Array, "v a s p"]:
+    """Share of a coin that is closed per USD of its profit, at most the whole coin.
+
+    What the cap of some leaves over goes to the others: the rate rises until all is closed.
     """
-    weight = offered * profit
-    part = got[:, :, :, None] * weight / jnp.maximum(add_up(weight, 3), 1e-30)[:, :, :, None]
-    part = jnp.minimum(part, offered)
-    room = offered - part
-    missing = got - add_up(part, 3)
-    part = part + room * share(missing, add_up(room, 3))[:, :, :, None]
-    return jnp.where(offered > 0, 1 - part / jnp.where(offered > 0, offered, 1.0), 1.0)
+    weight = add_up(offered * profit, 3) + others_profit
+    rate = got / jnp.maximum(weight, 1e-30)
+
+    def rise(_: Array, rate: Float[Array, "v a s p"]) -> Float[Array, "v a s p"]:
+        whole = rate[:, :, :, None] * profit >= 1
+        coins, free = others.capped(rate)
+        coins = coins + add_up(jnp.where(whole, offered, 0.0), 3)
+        free = free + add_up(jnp.where(whole, 0.0, offered * profit), 3)
+        return jnp.where(free > 0, jnp.maximum(rate, (got - coins) / jnp.where(free > 0, free, 1.0)), rate)
+
+    return jax.lax.fori_loop(0, _RISES, rise, rate)
 
 
 def _best_ranked(
@@ -168,7 +217,8 @@ def _best_ranked(
     reach: Float[Array, "v a s e p"],
     kept: Kept,
     mark_move: Float[Array, "v a p"],
-) -> Float[Array, "v a s e p"]:
+    others: Others,
+) -> tuple[Float[Array, "v a s e p"], Share]:
     """Places up to which winners are closed, such that all of higher rank and none of lower are.
 
     Bisection on the rank; the last bracket is shared linearly, so that the coins come out exact.
@@ -195,31 +245,37 @@ def _best_ranked(
     def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        enough = coins(places(middle)) >= got
+        enough = coins(places(middle)) + others.ranked(middle) >= got
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     lowest, highest = jnp.full_like(got, -30.0), jnp.full_like(got, 12.0)
     low, high = jax.lax.fori_loop(0, _HALVINGS, bisect, (lowest, highest))
     far, near = places(low), places(high)
     far = jnp.where(taking & (low == lowest)[:, :, :, None], end, far)
-    many, few = coins(far), coins(near)
+    many, few = coins(far) + others.ranked(low), coins(near) + others.ranked(high)
     part = jnp.where(many > few, (got - few) / jnp.where(many > few, many - few, 1.0), 0.0)
-    return near + jnp.clip(part, 0.0, 1.0)[:, :, :, None] * (far - near)
+    part = jnp.clip(part, 0.0, 1.0)
+    share = Share(rate=jnp.zeros_like(part), above=high, below=low, part=part)
+    return near + part[:, :, :, None] * (far - near), share
 
 
 def socialise(
-    short: Float[Array, "f p"], left: Alive, world: World
-) -> tuple[Float[Array, "f p"], Float[Array, "v a s e p"]]:
+    short: Float[Array, "f p"], left: Alive, world: World, cross: Cross | None = None
+) -> tuple[Float[Array, "f p"], Float[Array, "v a s e p"], Float[Array, "v a p"]]:
     """Take what a pool cannot pay from the unrealised profit in its markets.
 
     Args:
         short: What is missing [USD].
+        cross: Accounts on cross margin, where there are any.
 
     Returns:
-        What was taken [USD], at most the sum of min(profit, equity); and that in USD per coin of each ladder.
+        What was taken [USD], at most the sum of min(profit, equity); that in USD per coin of each ladder; and as a
+        share of what the winners in each market could bear.
     """
     per_coin = jnp.minimum(left.profit, left.equity)
     worth = add_up(left.quantity * per_coin, 2, 3)
+    if cross is not None:
+        worth = worth + bearable(cross, world.to_markets(short) > 0)
     available = world.to_pools(worth)
     kappa = jnp.where(available > 0, jnp.minimum(short / jnp.where(available > 0, available, 1.0), 1.0), 0.0)
-    return kappa * available, world.to_markets(kappa)[:, :, None, None] * per_coin
+    return kappa * available, world.to_markets(kappa)[:, :, None, None] * per_coin, world.to_markets(kappa)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
+from stress_kernels.account_rounds import Waiting, close, trigger
+from stress_kernels.account_winners import Cross, Share, close_winners
 from stress_kernels.engine import admit
 from stress_kernels.ladder import (
     ACCOUNTS,
@@ -55,6 +57,10 @@ class Orders:
     """Those that skip book, auction and takeover."""
     usd: Float[Array, "v a s p"]
     direct_usd: Float[Array, "v a s p"]
+    skipping: Bool[Array, "v a p"]
+    """Where slices bankrupt at the mark are direct."""
+    straight: Bool[Array, "v a p"]
+    """Where all slices are."""
 
 
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -72,30 +78,41 @@ def cascade_round(
     first: Bool[Array, " p"],
     ladders: Ladders,
     world: World,
-) -> tuple[State, Record]:
+    cross: Cross | None = None,
+) -> tuple[State, Record, Cross | None]:
     """One round, from the marks of `state` to new ones; a path on which nothing happens is left as it is.
 
     Args:
         reach: What the present marks trigger, from `triggered`.
         first: Whether this is the first round of its path in this step.
+        cross: Accounts on cross margin, where there are any.
     """
     mark_move, kept = jnp.expm1(state.quotes.mark), state.kept
     budget = jnp.where(first, world.throughput[..., None], record.budget)
     row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
-    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, budget, 1 + mark_move)
+    cross, waiting = _trigger(cross, state.quotes.mark)
+    others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.solvent + waiting.bankrupt, 2)
+    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, budget, 1 + mark_move, others)
     triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    triggered_usd = jnp.where(first, triggered_coins * (1 + mark_move), 0.0)
-    ended = jnp.where(kept.scale > _GONE, taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :], 0.0)
+    triggered_usd = triggered_coins * (1 + mark_move)
+    ended = taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]
+    ended = add_up(jnp.where(kept.scale > _GONE, ended, 0.0), 1, 2, 3)
+    if waiting is not None:
+        triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, mark_move, world)
     orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
+    orders = orders if waiting is None else _with_accounts(orders, waiting, taken_in.part)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
-    claims, closed = _close(orders, fills, standing, ladders, world)
+    claims, closed = _close(orders, fills, standing, ladders, world, cross)
+    cross, claims = _close_accounts(cross, claims, orders, taken_in.part, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
-    standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, done))
-    outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world)
+    price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
+    standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, price))
+    cross, closed = _close_winners(cross, closed, price, world)
+    outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross)
 
     state = replace(
         state,
@@ -111,10 +128,43 @@ def cascade_round(
         budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
-        hour=_tally(outcome.hour, triggered_usd, ended, done, closed, mark_move, world),
+        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, mark_move, world),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
-    return observe(press(state, flow, held, world), world), record
+    return observe(press(state, flow, held, world), world), record, outcome.cross
+
+
+def _trigger(cross: Cross | None, mark_log: Float[Array, "v a p"]) -> tuple[Cross | None, Waiting | None]:
+    if cross is None:
+        return None, None
+    holdings, waiting = trigger(cross.holdings, cross.accounts, cross.chosen, mark_log)
+    return replace(cross, holdings=holdings), waiting
+
+
+def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]) -> Orders:
+    """The orders of a round with what is taken in of accounts that are on no ladder."""
+    solvent, bankrupt = part[:, :, None] * waiting.solvent, part[:, :, None] * waiting.bankrupt
+    skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
+    direct = jnp.where(straight, solvent + bankrupt, jnp.where(skipping, bankrupt, 0.0))
+    return replace(orders, usd=orders.usd + solvent + bankrupt - direct, direct_usd=orders.direct_usd + direct)
+
+
+def _close_accounts(
+    cross: Cross | None, claims: Claims, orders: Orders, part: Float[Array, "v a p"], world: World
+) -> tuple[Cross | None, Claims]:
+    """Close what is taken in of accounts that are on no ladder."""
+    if cross is None:
+        return None, claims
+    holdings, normal, direct = close(
+        cross.holdings, cross.accounts, cross.chosen, claims.mark_move, part, orders.skipping, orders.straight,
+        claims.fills, claims.direct_fills, world,
+    )  # fmt: skip
+    both = replace(
+        claims,
+        normal=jax.tree.map(jnp.add, claims.normal, normal),
+        direct=jax.tree.map(jnp.add, claims.direct, direct),
+    )
+    return replace(cross, holdings=holdings), both
 
 
 def _sort(
@@ -154,8 +204,10 @@ def _sort(
     useful = jnp.any(skipping[:, :, None] & (swept > 0))
     normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
     mark = 1 + mark_move[:, :, None]
-    usd = jax.lax.optimization_barrier((_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark))
-    return Orders(normal, direct, *usd)
+    usd, direct_usd = jax.lax.optimization_barrier(
+        (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
+    )
+    return Orders(normal, direct, usd, direct_usd, skipping, straight)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -197,12 +249,12 @@ def _fill(
 
 
 def _close(
-    orders: Orders, fills: Fills, standing: Standing, ladders: Ladders, world: World
+    orders: Orders, fills: Fills, standing: Standing, ladders: Ladders, world: World, cross: Cross | None
 ) -> tuple[Claims, adl.Deleveraged]:
     """Find winners for what book, auction and takeover left, and settle the accounts of all slices."""
     mark = 1 + standing.mark_move[:, :, None]
     need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark)
-    closed = _deleverage(need, standing, ladders, world)
+    closed = _deleverage(need, standing, ladders, world, cross)
     fills, direct_fills = _share_adl(fills, need, closed.coins)
     normal = settle(orders.normal, fills, ladders, standing.kept, world)
     direct = jax.lax.cond(
@@ -215,24 +267,37 @@ def _close(
     return claims, closed
 
 
-def _deleverage(need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World) -> adl.Deleveraged:
+def _deleverage(
+    need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World, cross: Cross | None
+) -> adl.Deleveraged:
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
         left = standing.alive(ladders)
-        return adl.deleverage(need, left, ladders, standing.reach, standing.kept, standing.mark_move, world)
+        return adl.deleverage(need, left, ladders, standing.reach, standing.kept, standing.mark_move, world, cross)
 
     def none() -> adl.Deleveraged:
         nothing = jnp.zeros_like(need)
-        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, jnp.zeros_like(standing.reach), nothing)
+        share = Share(nothing, nothing, nothing, nothing)
+        untouched = jnp.zeros_like(standing.reach)
+        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, untouched, nothing, share)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
 
-def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], done: Trades) -> Kept:
+def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[Array, "v a s p"]) -> Kept:
     """The accounts after a share of each position was closed at the average price of the deleveraging."""
-    price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1, None]
-    return Kept(scale=scale, shift=kept.shift - (kept.scale - scale) * price)
+    return Kept(scale=scale, shift=kept.shift - (kept.scale - scale) * price[:, :, :, None])
+
+
+def _close_winners(
+    cross: Cross | None, closed: adl.Deleveraged, price: Float[Array, "v a s p"], world: World
+) -> tuple[Cross | None, adl.Deleveraged]:
+    """Close winners on cross margin."""
+    if cross is None:
+        return None, closed
+    cross, touched = close_winners(cross, closed.share, closed.coins[:, :, ::-1] > 0, world.rules.adl_queue, price)
+    return cross, replace(closed, accounts=closed.accounts.at[:, :, :, 0].add(touched))
 
 
 def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]) -> tuple[Fills, Fills]:
@@ -248,7 +313,7 @@ def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, 
 def _tally(
     hour: Hour,
     first_round: Float[Array, "v a p"],
-    ended: Float[Array, "v a s e p"],
+    ended: Float[Array, "v p"],
     done: Trades,
     closed: adl.Deleveraged,
     mark_move: Float[Array, "v a p"],
@@ -265,7 +330,7 @@ def _tally(
         hour,
         layers=hour.layers + layers,
         first_round=hour.first_round + first_round,
-        accounts=hour.accounts + add_up(ended, 1, 2, 3),
+        accounts=hour.accounts + ended,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
         adl_accounts=jnp.where(
             world.rules.adl_queue[:, None, None, None, None],

@@ -22,6 +22,8 @@ class Admitted:
     """Cumulative sums there."""
     queued: Float[Array, "v a s e p"]
     """Coins still waiting."""
+    part: Float[Array, "v a p"]
+    """Share of what waits that is taken in."""
 
 
 def admit(
@@ -33,6 +35,7 @@ def admit(
     scale: Float[Array, "v a s e p"],
     budget: Float[Array, "v a p"],
     mark: Float[Array, "v a p"],
+    others: Float[Array, "v a p"],
 ) -> Admitted:
     """Admit what waits, in ladder order, in proportion between the ladders of a market.
 
@@ -44,24 +47,26 @@ def admit(
     Args:
         budget: What the engine can still take in [USD].
         mark: Mark price [USD per coin].
+        others: What waits of accounts that are on no ladder [USD]; all of it shares pro rata.
     """
     held, target = quantity(row_done), quantity(row_reach)
     waiting = jnp.maximum(target - held, 0.0)
     demand = add_up(waiting * scale, 2, 3) * mark
-    part = share(budget, demand)[:, :, None, None]
-    binding = jax.lax.optimization_barrier(jnp.broadcast_to((part < 1) & (waiting > 0), waiting.shape))
+    part = share(budget, demand + others)
+    each = part[:, :, None, None]
+    binding = jax.lax.optimization_barrier(jnp.broadcast_to((each < 1) & (waiting > 0), waiting.shape))
 
     def everything() -> tuple[Array, Array]:
         return reach, row_reach
 
     def some() -> tuple[Array, Array]:
-        place = _place_of(ladders, held + part * waiting, done, reach)
+        place = _place_of(ladders, held + each * waiting, done, reach)
         place = jnp.where(binding, place, reach)
         return place, row_at(ladders, place)
 
     place, row = jax.lax.cond(jnp.any(binding), some, everything)
     queued = jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)
-    return Admitted(done=place, row=row, queued=queued)
+    return Admitted(done=place, row=row, queued=queued, part=part)
 
 
 def _place_of(

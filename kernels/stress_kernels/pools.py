@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
+from stress_kernels.account_winners import Cross, socialise
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -53,6 +54,7 @@ class Outcome:
     hour: Hour
     kept: Kept
     taken: Float[Array, "v a s e p"]
+    cross: Cross | None
 
 
 @pytree
@@ -95,7 +97,14 @@ def trades(claims: Claims, world: World) -> Trades:
 
 
 def settle_pools(
-    funds: Funds, record: Record, claims: Claims, done: Trades, standing: Standing, ladders: Ladders, world: World
+    funds: Funds,
+    record: Record,
+    claims: Claims,
+    done: Trades,
+    standing: Standing,
+    ladders: Ladders,
+    world: World,
+    cross: Cross | None = None,
 ) -> Outcome:
     """Book a round: trades, fees, surplus and deficits, then what the pools cannot pay.
 
@@ -118,10 +127,10 @@ def settle_pools(
     )
     equity = pool_equity(funds, claims.mark_move, world)
     short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
-    socialised, per_coin = jax.lax.cond(
+    socialised, per_coin, kappa = jax.lax.cond(
         jnp.any(short > 0),
-        lambda: adl.socialise(short, standing.alive(ladders), world),
-        lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken)),
+        lambda: adl.socialise(short, standing.alive(ladders), world, cross),
+        lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken), jnp.zeros_like(standing.mark_move)),
     )
     from_winners = add_up(world.pools_of_venue[..., None] * socialised[None], 1)
     traders = stocks.traders_cash.add(-add_up(received, 1)).add(add_up(lacking, 1)).add(-from_winners)
@@ -141,6 +150,7 @@ def settle_pools(
         ),
         kept=replace(kept, shift=kept.shift + side_sign(per_coin) * kept.scale * per_coin),
         taken=standing.taken + per_coin,
+        cross=None if cross is None else socialise(cross, world.to_markets(short) > 0, kappa),
     )
 
 

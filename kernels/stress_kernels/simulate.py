@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from stress_kernels.accounts import Accounts, open_holdings
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes, depth_divisor
@@ -35,22 +36,25 @@ def path_keys(seed: Array, first: Array, count: int) -> Array:
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first + jnp.arange(count))
 
 
-def simulate(exogenous: Float[Array, "step a p"], ladders: Ladders, world: World) -> Outputs:
+def simulate(
+    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, accounts: Accounts | None = None
+) -> Outputs:
     """Run every path through all hours.
 
     Args:
         exogenous: Log index without impact after each step, relative to the start.
+        accounts: Those on cross margin, where there are any.
 
     Returns:
         Arrays named as the run's variables; hours, where there are any, first and paths last.
     """
     _, assets, paths = exogenous.shape
-    carry, kept = _open(ladders, world, assets, paths)
+    carry, kept = _open(ladders, world, accounts, assets, paths)
     like = template(kept)
     shape = (world.hours, world.steps_per_hour, assets, paths)
 
     def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, None]:
-        return step(now, *xs, like, ladders, world), None
+        return step(now, *xs, like, ladders, world, accounts), None
 
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
@@ -77,7 +81,7 @@ def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "s
     return jnp.where(world.impact.depth > 0, divisor, 1.0)
 
 
-def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carry, Record]:
+def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int, paths: int) -> tuple[Carry, Record]:
     """A block of paths before its first step."""
     venues, dtype = world.adv.shape[0], ladders.rows.dtype
     pools, entries = world.pool_cash.shape[0], ladders.rows.shape[3]
@@ -108,7 +112,7 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
         taken=ladder,
         budget=market,
         makers_left=market,
-        stocks=open_stocks(ladders, world, paths),
+        stocks=open_stocks(ladders, accounts, world, paths),
         hour=open_hour(venues, assets, entries, pools, paths, dtype),
     )
     memory = Memory(
@@ -118,7 +122,8 @@ def _open(ladders: Ladders, world: World, assets: int, paths: int) -> tuple[Carr
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
         step=jnp.asarray(0),
     )
-    return Carry(state=state, record=pack(record), memory=memory), record
+    holdings = None if accounts is None else open_holdings(accounts, paths)
+    return Carry(state=state, record=pack(record), memory=memory, holdings=holdings), record
 
 
 def _new_hour(carry: Carry, like: Record, world: World) -> Carry:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from stress_kernels.accounts import Accounts, positions
 from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.price import Quotes
@@ -147,13 +148,15 @@ def ledger_residual(stocks: Stocks, funds: Funds, world: World) -> Float[Array, 
     return jnp.maximum(jnp.abs(cash) / stocks.gross_cash, over(jnp.abs(coins)) / stocks.gross_coins)
 
 
-def open_stocks(ladders: Ladders, world: World, paths: int) -> Stocks:
+def open_stocks(ladders: Ladders, accounts: Accounts | None, world: World, paths: int) -> Stocks:
     """Stocks before the first step; the rest of the market holds minus the sum of all positions."""
     total = total_row(ladders)
     held = add_up(quantity(total[..., None])[..., 0], -1)
     sign = side_sign(held)
     coins = sign * held
     cash = -sign * (held + add_up(total[..., 1 : 2 * CLASSES : 2], -1, -2))
+    if accounts is not None:
+        coins = coins + positions(accounts)
 
     def zeros(*shape: int) -> Sum:
         return Sum.of(jnp.zeros((*shape, paths), total.dtype))

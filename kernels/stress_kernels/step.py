@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from stress_kernels.account_rounds import restless
+from stress_kernels.account_winners import Cross
+from stress_kernels.accounts import LOOK, Accounts, Holdings
 from stress_kernels.cascade import Held, cascade_round, observe, press, triggered
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
@@ -20,6 +23,7 @@ from stress_kernels.rows import pack, unpack, when
 from stress_kernels.state import Memory, Record, State, ledger_residual, pool_equity
 from stress_kernels.world import World
 
+Funded = tuple[Array, Array] | None
 _DUST = 1e-3
 """A queue of at most this is rounding [coins]."""
 
@@ -32,6 +36,8 @@ class Carry:
     record: Float[Array, "p column"]
     """`Record` as rows."""
     memory: Memory
+    holdings: Holdings | None
+    """Accounts on cross margin, where there are any."""
 
 
 def step(
@@ -41,6 +47,7 @@ def step(
     like: Record,
     ladders: Ladders,
     world: World,
+    accounts: Accounts | None = None,
 ) -> Carry:
     """From the end of one step to the end of the next.
 
@@ -48,6 +55,7 @@ def step(
         exogenous: Log index without impact at the end of the step.
         depth: Depth divisor of the step.
         like: Shapes of the record.
+        accounts: Those on cross margin, where there are any.
     """
     impact, state = world.impact, carry.state
     u_local, u_global = state.u_local * impact.decay_local, state.u_global * impact.decay_global
@@ -56,11 +64,11 @@ def step(
     held = Held(exogenous=exogenous, depth=depth, basis_average=average)
     now = quotes(exogenous, u_local, u_global, average, world)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
-    state, record, memory = _fund(state, carry.record, memory, like, world)
-    state, record = _cascade(observe(state, world), record, held, like, ladders, world)
+    state, record, memory, paid = _fund(state, carry.record, memory, carry.holdings, like, world)
+    state, record, holdings = _cascade(observe(state, world), record, paid, held, like, ladders, world, accounts)
     state, record = _unwind(state, record, held, like, world)
     state, memory = _watch(observe(state, world), memory, world)
-    return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1))
+    return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
 
 def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tuple[Memory, Float[Array, "v a p"]]:
@@ -78,14 +86,19 @@ def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tupl
 
 
 def _fund(
-    state: State, record: Float[Array, "p column"], memory: Memory, like: Record, world: World
-) -> tuple[State, Array, Memory]:
+    state: State,
+    record: Float[Array, "p column"],
+    memory: Memory,
+    holdings: Holdings | None,
+    like: Record,
+    world: World,
+) -> tuple[State, Array, Memory, Holdings | None]:
     """Funding where its time has come: every holder of coins pays rate x mark, accounts through their triggers."""
     every = world.rules.funding_every
     due = (memory.step + 1) % every == 0
 
-    def pay(before: tuple[State, Array, Memory]) -> tuple[State, Array, Memory]:
-        state, record, memory = before
+    def pay(before: tuple[State, Array, Memory, Funded]) -> tuple[State, Array, Memory, Funded]:
+        state, record, memory, funded = before
         now = due[:, None, None]
         premium = memory.premium_sum / every.astype(memory.premium_sum.dtype)[:, None, None]
         per_coin = jnp.where(now, funding_rate(premium, world.rules) * jnp.exp(state.quotes.mark), 0.0)
@@ -111,14 +124,26 @@ def _fund(
             residual=jnp.maximum(state.residual, ledger_residual(stocks, funds, world)),
         )
         later = replace(memory, premium_sum=jnp.where(now, 0.0, memory.premium_sum))
-        return after, pack(replace(kept, stocks=stocks)), later
+        funded = None if funded is None else (funded[0] + per_coin, jnp.full_like(funded[1], LOOK))
+        return after, pack(replace(kept, stocks=stocks)), later, funded
 
-    return when(jnp.any(due), pay, (state, record, memory))
+    before = None if holdings is None else (holdings.paid, holdings.radius)
+    state, record, memory, after = when(jnp.any(due), pay, (state, record, memory, before))
+    if holdings is not None and after is not None:
+        holdings = replace(holdings, paid=after[0], radius=after[1])
+    return state, record, memory, holdings
 
 
 def _cascade(
-    state: State, record: Float[Array, "p column"], held: Held, like: Record, ladders: Ladders, world: World
-) -> tuple[State, Array]:
+    state: State,
+    record: Float[Array, "p column"],
+    holdings: Holdings | None,
+    held: Held,
+    like: Record,
+    ladders: Ladders,
+    world: World,
+    accounts: Accounts | None,
+) -> tuple[State, Array, Holdings | None]:
     """Rounds until one triggers nothing and no queue can use throughput, at most `world.rounds`.
 
     In most steps nothing happens on most paths. So rounds are carried out for a few paths at a time: those that are
@@ -129,27 +154,43 @@ def _cascade(
     reach = triggered(state, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 
-    def more(carry: tuple[Array, Array, Array]) -> Array:
+    def more(carry: tuple[Array, Array, Array, Holdings | None]) -> Array:
         return jnp.any(carry[2])
 
-    def body(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        table, kept, live = carry
+    def body(
+        carry: tuple[Array, Array, Array, Holdings | None],
+    ) -> tuple[Array, Array, Array, Holdings | None]:
+        table, kept, live, held_by = carry
         chosen = jnp.argsort(~live, stable=True)[:few]
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
-        now, after = cascade_round(now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world)
+        cross = (
+            None
+            if accounts is None or held_by is None
+            else Cross(accounts, held_by, chosen, jnp.expm1(now.quotes.mark))
+        )
+        now, after, cross = cascade_round(
+            now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world, cross
+        )
         reach, rounds = triggered(now, ladders, world), rounds + 1
-        again = _live(now, reach, after.budget) & (rounds < world.rounds)
+        again = _live(now, reach, after.budget)
+        if cross is not None:
+            held_by = cross.holdings
+            again = again | restless(held_by, cross.accounts, now.quotes.mark, after.budget, chosen)
+        again = again & (rounds < world.rounds)
         put = {"unique_indices": True, "mode": "promise_in_bounds"}
         return (
             table.at[chosen].set(pack((now, reach, rounds)), **put),
             kept.at[chosen].set(pack(after), **put),
             live.at[chosen].set(again, **put),
+            held_by,
         )
 
-    start = (pack(moving), record, _live(state, reach, world.throughput[..., None]))
-    table, record, _ = jax.lax.while_loop(more, body, start)
-    return unpack(table, moving)[0], record
+    live = _live(state, reach, world.throughput[..., None])
+    if accounts is not None and holdings is not None:
+        live = live | restless(holdings, accounts, state.quotes.mark, world.throughput[..., None], jnp.arange(paths))
+    table, record, _, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, holdings))
+    return unpack(table, moving)[0], record, holdings
 
 
 def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:

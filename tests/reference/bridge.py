@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -132,13 +133,14 @@ def log_returns(log_index: np.ndarray) -> np.ndarray:
     return np.diff(log_index, axis=0, prepend=0.0)
 
 
-def engine(log_index: np.ndarray, built: Built, pin_index: bool = False) -> dict[str, np.ndarray]:
+def engine(log_index: np.ndarray, built: Built, pin_index: bool = False, accounts: Any = None) -> dict[str, np.ndarray]:
     """Outputs of the engine; one compiled program for all inputs of one shape.
 
     Args:
         log_index: Exogenous, after each step [step, A, path].
         built: World and ladders.
         pin_index: As a replay of recorded prices sets it.
+        accounts: On cross margin, where there are any.
     """
     import jax
 
@@ -146,7 +148,9 @@ def engine(log_index: np.ndarray, built: Built, pin_index: bool = False) -> dict
     if pin_index:
         impact = replace(world.impact, index_weight=0 * world.impact.index_weight)
         world = replace(world, impact=impact)
-    return jax.device_get(_compiled()(log_index.astype(world.sigma.dtype), ladders, world))
+    return jax.device_get(
+        _compiled()(log_index.astype(world.sigma.dtype), ladders, world, jax.tree.map(jax.numpy.asarray, accounts))
+    )
 
 
 @functools.cache

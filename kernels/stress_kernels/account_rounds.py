@@ -1,0 +1,326 @@
+"""A cascade round of the accounts on cross margin: who is triggered, and what becomes of those that are closed.
+
+A block on a path is looked at where a mark has left its radius, and closed from where something waits in it. These
+pairs are listed and worked off a few at a time, in the order of the blocks: what is summed over a path is summed in
+the same order whatever the other paths do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from stress_kernels.accounts import (
+    LOOK,
+    Accounts,
+    Holdings,
+    Look,
+    coins_to_close,
+    equity,
+    maintenance,
+    radius,
+    short_of_margin,
+)
+from stress_kernels.pytree import pytree
+from stress_kernels.settlement import Fills, Settled
+from stress_kernels.world import ADL_BANKRUPTCY, World
+
+
+@pytree
+class Waiting:
+    """What waits for the engine at the round's marks [USD]; and what was triggered in the round."""
+
+    solvent: Float[Array, "v a s n"]
+    bankrupt: Float[Array, "v a s n"]
+    """Of accounts without equity."""
+    triggered: Float[Array, "v a n"]
+    accounts: Float[Array, "v n"]
+    """Triggered for the first time."""
+
+
+def for_pairs[T](
+    wanted: Bool[Array, "k n"], size: int, visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], carry: T
+) -> T:
+    """Visit all pairs that are wanted, `size` at a time; the last ones are filled up with block number K."""
+    blocks, paths = wanted.shape
+    total = blocks * paths
+    listed = jnp.flatnonzero(wanted, size=total, fill_value=total)
+    listed = jnp.concatenate([listed, jnp.full(size, total, listed.dtype)])
+    count = jnp.sum(wanted)
+
+    def turn(now: tuple[Array, T]) -> tuple[Array, T]:
+        at, carry = now
+        pair = jax.lax.dynamic_slice_in_dim(listed, at, size)
+        return at + size, visit(pair // paths, pair % paths, carry)
+
+    return jax.lax.while_loop(lambda now: now[0] < count, turn, (jnp.zeros((), count.dtype), carry))[1]
+
+
+def look_at(
+    holdings: Holdings,
+    accounts: Accounts,
+    block: Int[Array, " g"],
+    path: Int[Array, " g"],
+    lane: Int[Array, " g"],
+    move: Float[Array, "v a n"],
+) -> Look:
+    """What is seen of some pairs.
+
+    Args:
+        block: Of each pair.
+        path: Of each pair, among all paths.
+        lane: Of each pair, among the paths of the round.
+        move: Mark - 1.
+    """
+    venue = accounts.venue[block]
+    return Look(
+        venue=venue,
+        quantity=holdings.quantity[block, path],
+        money=holdings.money[block, path],
+        move=move[venue, :, lane],
+        paid=holdings.paid[venue, :, path],
+    )
+
+
+def by_side(values: Float[Array, "g a b"], quantity: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
+    """Sums over the accounts of a block, of longs and of shorts."""
+    return jnp.stack([jnp.sum(jnp.where(quantity * sign > 0, values, 0.0), axis=-1) for sign in (1.0, -1.0)], axis=-1)
+
+
+def trigger(
+    holdings: Holdings, accounts: Accounts, chosen: Int[Array, " n"], mark_log: Float[Array, "v a n"]
+) -> tuple[Holdings, Waiting]:
+    """Find the accounts at or past their trigger, and what waits.
+
+    An account of which something waits is not tested again and not rescued.
+
+    Args:
+        chosen: Paths of the round.
+        mark_log: Log marks on these.
+    """
+    move = jnp.expm1(mark_log)
+    wanted = _reached(holdings, accounts, mark_log, chosen) | holdings.busy[:, chosen]
+    markets = jnp.zeros((*accounts.rate.shape[:2], 2, len(chosen)), mark_log.dtype)
+    none = Waiting(markets, markets, markets[:, :, 0], markets[:, 0, 0])
+
+    def visit(block: Array, lane: Array, carry: tuple[Holdings, Waiting]) -> tuple[Holdings, Waiting]:
+        now, found = carry
+        path = chosen[lane]
+        look = look_at(now, accounts, block, path, lane, move)
+        before = now.waiting[block, path]
+        idle = jnp.all(before <= 0, axis=1) & (accounts.count[block] > 0)
+        alive = idle & jnp.any(look.quantity != 0, axis=1)
+        hit = alive & short_of_margin(look, accounts)
+        waiting = jnp.where(hit[:, None], coins_to_close(look, accounts), before)
+        count = accounts.count[block][:, None]
+        usd = count * waiting * (1 + look.move[..., None])
+        gone = (equity(look, look.move[..., None]) <= 0)[:, None]
+        market, ever = look.venue, now.hit[block, path]
+        real = block < accounts.venue.shape[0]
+        fresh = jnp.where(real[:, None] & hit & ~ever, accounts.count[block], 0.0)
+        here = market, slice(None), slice(None), lane
+
+        def of(values: Array) -> Array:
+            return by_side(jnp.where(real[:, None, None], values, 0.0), look.quantity)
+
+        found = Waiting(
+            solvent=found.solvent.at[here].add(of(jnp.where(gone, 0.0, usd))),
+            bankrupt=found.bankrupt.at[here].add(of(jnp.where(gone, usd, 0.0))),
+            triggered=found.triggered.at[market, :, lane].add(jnp.sum(of(jnp.where(hit[:, None], usd, 0.0)), axis=-1)),
+            accounts=found.accounts.at[market, lane].add(jnp.sum(fresh, axis=-1)),
+        )
+        now = replace(
+            now,
+            waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
+            hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
+            anchor=now.anchor.at[block, :, path].set(mark_log[market, :, lane], mode="drop"),
+            radius=now.radius.at[block, path].set(radius(look, alive & ~hit, accounts), mode="drop"),
+            busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
+        )
+        return now, found
+
+    return for_pairs(wanted, accounts.pairs, visit, (holdings, none))
+
+
+def close(
+    holdings: Holdings,
+    accounts: Accounts,
+    chosen: Int[Array, " n"],
+    move: Float[Array, "v a n"],
+    part: Float[Array, "v a n"],
+    skipping: Bool[Array, "v a n"],
+    straight: Bool[Array, "v a n"],
+    fills: Fills,
+    direct_fills: Fills,
+    world: World,
+) -> tuple[Holdings, Settled, Settled]:
+    """Close what the engine takes in, at the layers' prices, and settle the accounts of which nothing waits any more.
+
+    The bankruptcy price of a position is m - E (M_a / M) / q_a. One account nets all that it has, two never do; a
+    surplus or deficit is shared by the markets in which the account closed in this round, by their USD.
+
+    Args:
+        chosen: Paths of the round.
+        move: Mark - 1, at the round's opening.
+        part: Share of what waits that is taken in.
+        skipping: Where slices bankrupt at the mark go to none of book, auction and takeover.
+        straight: Where no slice does.
+        fills: Where the other slices went.
+        direct_fills: Where those that skip went.
+
+    Returns:
+        The accounts; sums over the slices that tried all layers, with fees, surplus and deficits of all; and sums over
+        the other slices.
+    """
+    zero = jnp.zeros((*part.shape[:2], 2, len(chosen)), part.dtype)
+    none = Settled(zero, zero, zero, zero, zero, zero)
+    wanted = holdings.busy[:, chosen]
+
+    def visit(block: Array, lane: Array, carry: tuple[Holdings, Settled, Settled]) -> tuple[Holdings, Settled, Settled]:
+        now, normal, direct = carry
+        path = chosen[lane]
+        look = look_at(now, accounts, block, path, lane, move)
+        market, mark = look.venue, look.move[..., None]
+        real = (block < accounts.venue.shape[0])[:, None, None]
+        waits, count = now.waiting[block, path], accounts.count[block]
+        have = equity(look, mark)
+        size = jnp.abs(look.quantity)
+        sign = jnp.sign(look.quantity)
+        kept = maintenance(size * (1 + mark), market, accounts)
+        share = kept / jnp.maximum(jnp.sum(kept, axis=1, keepdims=True), 1e-30)
+        zero_at = mark - have[:, None] * share * sign / jnp.where(size > 0, size, 1.0)
+        skips = straight[market, :, lane][..., None] | (skipping[market, :, lane][..., None] & (have <= 0)[:, None])
+        went = _chosen(fills, direct_fills, skips, sign, market, lane)
+        closed = waits * part[market, :, lane][..., None]
+        fixed, earned, fee = _average(went, market, world)
+        price = fixed + earned + (1 - fixed) * (1 + zero_at)
+        now, paid, surplus, loss = _settled(now, look, block, path, closed, price, closed * fee)
+        of_usd = closed * (1 + mark)
+        by_usd = of_usd / jnp.maximum(jnp.sum(of_usd, axis=1, keepdims=True), 1e-30)
+
+        def posted(to: Array, values: Array) -> Array:
+            sums = by_side(jnp.where(real, values * count[:, None], 0.0), look.quantity)
+            return to.at[market, :, :, lane].add(sums)
+
+        def traded(to: Settled, here: Array) -> Settled:
+            coins = jnp.where(here, closed, 0.0)
+            return replace(
+                to,
+                quantity=posted(to.quantity, coins),
+                bankruptcy=posted(to.bankruptcy, coins * (1 + zero_at)),
+                proceeds=posted(to.proceeds, coins * price),
+            )
+
+        normal, direct = traded(normal, ~skips), traded(direct, skips)
+        normal = replace(
+            normal,
+            fee=posted(normal.fee, by_usd * paid[:, None]),
+            surplus=posted(normal.surplus, by_usd * surplus[:, None]),
+            deficit=posted(normal.deficit, by_usd * loss[:, None]),
+        )
+        return now, normal, direct
+
+    return for_pairs(wanted, accounts.pairs, visit, (holdings, none, none))
+
+
+def _chosen(
+    fills: Fills,
+    direct: Fills,
+    skips: Bool[Array, "g a b"],
+    sign: Float[Array, "g a b"],
+    venue: Int[Array, " g"],
+    lane: Int[Array, " g"],
+) -> Fills:
+    """Where each slice goes, by its side and by whether it skips the first layers."""
+
+    def pick(one: Array, two: Array) -> Array:
+        one, two = one[venue, :, :, lane], two[venue, :, :, lane]
+        long, short = (jnp.where(skips, two[:, :, s, None], one[:, :, s, None]) for s in (0, 1))
+        return jnp.where(sign >= 0, long, short)
+
+    return jax.tree.map(pick, fills, direct)
+
+
+def _average(
+    went: Fills, venue: Int[Array, " g"], world: World
+) -> tuple[Float[Array, "g a b"], Float[Array, "g a b"], Float[Array, "g a b"]]:
+    """Share closed at the layers' own prices, what it earned, and the fee owed, per coin."""
+    at_bankruptcy = (world.rules.adl_close[venue] == ADL_BANKRUPTCY)[:, None, None]
+    adl = jnp.where(at_bankruptcy, 0.0, went.adl)
+    fixed = went.book + went.auction + went.remainder + adl
+    earned = (
+        went.book * went.book_move
+        + went.auction * went.auction_move
+        + went.remainder * went.mark_move
+        + adl * went.adl_move
+    )
+    charged = went.book * (1 + went.book_move) + went.auction * (1 + went.auction_move)
+    return fixed, earned, world.rules.fee[venue][:, None, None] * charged
+
+
+def _settled(
+    now: Holdings,
+    look: Look,
+    block: Int[Array, " g"],
+    path: Int[Array, " g"],
+    closed: Float[Array, "g a b"],
+    price: Float[Array, "g a b"],
+    owed: Float[Array, "g a b"],
+) -> tuple[Holdings, Float[Array, "g b"], Float[Array, "g b"], Float[Array, "g b"]]:
+    """The accounts after the trades; and what they paid as fee, left as surplus, and lacked [USD]."""
+    sign, mark = jnp.sign(look.quantity), look.move[..., None]
+    before = now.waiting[block, path]
+    waiting = jnp.maximum(before - closed, 0.0)
+    # Through what stays open, so that a position of which all waits ends at zero however the compiler rounds.
+    quantity = sign * ((jnp.abs(look.quantity) - before) + waiting)
+    money = look.money + jnp.sum(sign * closed * (price - 1 - look.paid[..., None]), axis=1)
+    debt = now.fee[block, path] + jnp.sum(owed, axis=1)
+    have = money + jnp.sum(quantity * (mark - look.paid[..., None]), axis=1)
+    done = jnp.all(waiting <= 0, axis=1) & jnp.any(closed > 0, axis=1)
+    gone = done & jnp.all(quantity == 0, axis=1)
+    fee = jnp.where(done, jnp.minimum(debt, jnp.maximum(have, 0.0)), 0.0)
+    surplus = jnp.where(gone, jnp.maximum(have - fee, 0.0), 0.0)
+    loss = jnp.where(gone, jnp.maximum(-have, 0.0), 0.0)
+    now = replace(
+        now,
+        quantity=now.quantity.at[block, path].set(quantity, mode="drop"),
+        waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
+        money=now.money.at[block, path].set(jnp.where(gone, 0.0, money - fee), mode="drop"),
+        fee=now.fee.at[block, path].set(jnp.where(done, 0.0, debt), mode="drop"),
+        # Who was closed in part is tested again at once.
+        radius=now.radius.at[block, path].set(
+            jnp.where(jnp.any(done & ~gone, axis=1), LOOK, now.radius[block, path]), mode="drop"
+        ),
+        busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
+    )
+    return now, fee, surplus, loss
+
+
+def restless(
+    holdings: Holdings,
+    accounts: Accounts,
+    mark_log: Float[Array, "v a n"],
+    budget: Float[Array, "v a #n"],
+    chosen: Int[Array, " n"],
+) -> Bool[Array, " n"]:
+    """Whether a round would do anything to an account.
+
+    Args:
+        budget: What the engine can still take in [USD].
+        chosen: The paths that are asked about.
+    """
+    served = jnp.any(budget > 1.0, axis=1)[accounts.venue]
+    waits = holdings.busy[:, chosen] & served
+    return jnp.any(_reached(holdings, accounts, mark_log, chosen) | waits, axis=0)
+
+
+def _reached(
+    holdings: Holdings, accounts: Accounts, mark_log: Float[Array, "v a n"], chosen: Int[Array, " n"]
+) -> Bool[Array, "k n"]:
+    """Blocks in which a mark has moved beyond the radius since they were looked at."""
+    moved = jnp.max(jnp.abs(mark_log[accounts.venue] - holdings.anchor[..., chosen]), axis=1)
+    return moved > holdings.radius[:, chosen]

@@ -1,0 +1,231 @@
+"""Accounts on cross margin as winners: whom auto-deleveraging closes, and who bears socialised losses.
+
+A position wins where its own profit is positive, its account has equity, and nothing of the account is being closed.
+Whoever wins is asked position by position, at the round's opening: by rank, profit / entry notional x notional of the
+account / equity, or in proportion to profit, a position giving at most what it has. What is asked of accounts is found
+in passes over them, only on paths where there is something to share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from stress_kernels.account_rounds import by_side, for_pairs, look_at
+from stress_kernels.accounts import LOOK, Accounts, Holdings, equity
+from stress_kernels.pytree import pytree
+
+Tally = tuple[Array, ...]
+
+
+@pytree
+class Cross:
+    """Accounts on cross margin in a round."""
+
+    accounts: Accounts
+    holdings: Holdings
+    """On all paths."""
+    chosen: Int[Array, " n"]
+    """Paths of the round."""
+    move: Float[Array, "v a n"]
+    """Mark - 1 at the round's opening."""
+
+
+@pytree
+class Winners:
+    """Positions of some blocks on some paths."""
+
+    sign: Float[Array, "g a b"]
+    size: Float[Array, "g a b"]
+    """Of those that win, else 0 [coins]."""
+    profit: Float[Array, "g a b"]
+    """Of those that win, else 0 [USD per coin]."""
+    rank: Float[Array, "g a b"]
+    """Log of the rank by which a venue's queue is ordered."""
+    equity: Float[Array, "g b"]
+    """At least 0 [USD]."""
+
+
+def _winners(cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"]) -> Winners:
+    accounts, now = cross.accounts, cross.holdings
+    look = look_at(now, accounts, block, path, lane, cross.move)
+    move, entry = look.move[..., None], accounts.entry[block]
+    sign, size = jnp.sign(look.quantity), jnp.abs(look.quantity)
+    have = jnp.maximum(equity(look, move), 0.0)
+    notional = jnp.sum(size * (1 + move), axis=1)
+    profit = sign * (move - entry)
+    idle = jnp.all(now.waiting[block, path] <= 0, axis=1) & (have > 0) & (accounts.count[block] > 0)
+    wins = idle[:, None] & (profit > 0) & (size > 0) & (block < accounts.venue.shape[0])[:, None, None]
+    leverage = notional / jnp.where(have > 0, have, 1.0)
+    rank = jnp.where(wins, profit, 1.0) / (1 + entry) * leverage[:, None]
+    return Winners(
+        sign=sign,
+        size=jnp.where(wins, size, 0.0),
+        profit=jnp.where(wins, profit, 0.0),
+        rank=jnp.log(jnp.maximum(rank, 1e-30)),
+        equity=have,
+    )
+
+
+def _totals(
+    cross: Cross, asked: Bool[Array, "v a s n"], parts: int, measure: Callable[[Winners, Array, Array], Tally]
+) -> Tally:
+    """Sums of `measure` over all winners and copies, by market and side, on paths where that venue asks."""
+    accounts = cross.accounts
+    wanted = jnp.any(asked, axis=(1, 2))[accounts.venue]
+    zero = jnp.zeros(asked.shape, cross.move.dtype)
+
+    def visit(block: Array, lane: Array, sums: Tally) -> Tally:
+        seen = _winners(cross, block, cross.chosen[lane], lane)
+        venue, count = accounts.venue[block], accounts.count[block][:, None]
+        here = venue, slice(None), slice(None), lane
+        found = measure(seen, venue, lane)
+        return tuple(
+            total.at[here].add(by_side(count * part, seen.sign)) for total, part in zip(sums, found, strict=True)
+        )
+
+    return for_pairs(wanted, accounts.pairs, visit, (zero,) * parts)
+
+
+def _on_side(values: Float[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Float[Array, "g a b"]:
+    """Of numbers by market and side, each position's own."""
+    each = values[venue, :, :, lane]
+    return jnp.where(sign >= 0, each[:, :, 0, None], each[:, :, 1, None])
+
+
+def profitable(cross: Cross, asked: Bool[Array, "v a s n"]) -> Tally:
+    """Coins of all winners, and their profit [USD], by the winners' side."""
+    coins, profit = _totals(cross, asked, 2, lambda seen, venue, lane: (seen.size, seen.size * seen.profit))
+    return coins, profit
+
+
+def capped(cross: Cross, asked: Bool[Array, "v a s n"], rate: Float[Array, "v a s n"]) -> Tally:
+    """Where winners close profit x rate of each coin: coins of those that close whole, and the others' profit [USD]."""
+
+    def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
+        whole = _on_side(rate, venue, lane, seen.sign) * seen.profit >= 1
+        return jnp.where(whole, seen.size, 0.0), jnp.where(whole, 0.0, seen.size * seen.profit)
+
+    return _totals(cross, asked, 2, measure)
+
+
+def ranked(cross: Cross, asked: Bool[Array, "v a s n"], rank_log: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
+    """Coins of winners at or above a rank."""
+
+    def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
+        return (jnp.where(seen.rank >= _on_side(rank_log, venue, lane, seen.sign), seen.size, 0.0),)
+
+    return _totals(cross, asked, 1, measure)[0]
+
+
+@pytree
+class Share:
+    """How much of each winner is closed, by market and the winners' side."""
+
+    rate: Float[Array, "v a s n"]
+    """In proportion to profit: share of a coin per USD of its profit."""
+    above: Float[Array, "v a s n"]
+    """By rank: log rank from which positions close whole."""
+    below: Float[Array, "v a s n"]
+    """By rank: log rank below which they do not; in between `part` of them closes."""
+    part: Float[Array, "v a s n"]
+
+
+def close_winners(
+    cross: Cross,
+    share: Share,
+    taking: Bool[Array, "v a s n"],
+    by_rank: Bool[Array, " v"],
+    price: Float[Array, "v a s n"],
+) -> tuple[Cross, Float[Array, "v a s n"]]:
+    """Close the winners' share at the price of the deleveraging, which goes to their money.
+
+    Args:
+        taking: Where winners close, by their side.
+        by_rank: Venues with a queue.
+        price: What they close at [USD per coin].
+
+    Returns:
+        The accounts, and the number of those that closed anything.
+    """
+    accounts = cross.accounts
+    wanted = jnp.any(taking, axis=(1, 2))[accounts.venue]
+    zero = jnp.zeros(taking.shape, cross.move.dtype)
+
+    def visit(block: Array, lane: Array, carry: tuple[Holdings, Array]) -> tuple[Holdings, Array]:
+        now, touched = carry
+        path = cross.chosen[lane]
+        seen = _winners(replace(cross, holdings=now), block, path, lane)
+        venue = accounts.venue[block]
+
+        def own(values: Array) -> Array:
+            return _on_side(values, venue, lane, seen.sign)
+
+        partly = jnp.where(seen.rank >= own(share.below), own(share.part), 0.0)
+        of_rank = jnp.where(seen.rank >= own(share.above), 1.0, partly)
+        of_profit = jnp.minimum(own(share.rate) * seen.profit, 1.0)
+        of_each = jnp.where(by_rank[venue][:, None, None], of_rank, of_profit)
+        closed = seen.size * of_each * own(taking.astype(zero.dtype))
+        quantity = now.quantity[block, path] - seen.sign * closed
+        gain = seen.sign * closed * (own(price) - 1 - now.paid[venue, :, path][..., None])
+        money = now.money[block, path] + jnp.sum(gain, axis=1)
+        flat = jnp.all(quantity == 0, axis=1)
+        count = accounts.count[block][:, None]
+        touched = touched.at[venue, :, :, lane].add(by_side(jnp.where(closed > 0, count, 0.0), seen.sign))
+        now = replace(
+            now,
+            quantity=now.quantity.at[block, path].set(quantity, mode="drop"),
+            money=now.money.at[block, path].set(jnp.where(flat, 0.0, money), mode="drop"),
+            radius=now.radius.at[block, path].set(LOOK, mode="drop"),
+        )
+        return now, touched
+
+    holdings, touched = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, zero))
+    return replace(cross, holdings=holdings), touched
+
+
+def _bearable(cross: Cross, seen: Winners, asks: Array, block: Array, path: Array) -> Array:
+    """What each winning position can bear: its profit not taken before; an account at most its equity [USD]."""
+    profit = jnp.maximum(seen.size * (seen.profit - cross.holdings.taken[block, path]), 0.0)
+    profit = jnp.where(asks[..., None], profit, 0.0)
+    total = jnp.sum(profit, axis=1)
+    share = jnp.where(total > seen.equity, seen.equity / jnp.where(total > 0, total, 1.0), 1.0)
+    return profit * share[:, None]
+
+
+def bearable(cross: Cross, asks: Bool[Array, "v a n"]) -> Float[Array, "v a n"]:
+    """Unrealised profit that can be socialised, in markets whose pool asks [USD]."""
+    accounts = cross.accounts
+    zero = jnp.zeros(cross.move.shape, cross.move.dtype)
+
+    def visit(block: Array, lane: Array, total: Array) -> Array:
+        path, venue = cross.chosen[lane], accounts.venue[block]
+        seen = _winners(cross, block, path, lane)
+        worth = _bearable(cross, seen, asks[venue, :, lane], block, path) * accounts.count[block][:, None]
+        return total.at[venue, :, lane].add(jnp.sum(worth, axis=-1))
+
+    return for_pairs(jnp.any(asks, axis=1)[accounts.venue], accounts.pairs, visit, zero)
+
+
+def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a n"]) -> Cross:
+    """Take the share `kappa` of what winners can bear."""
+    accounts = cross.accounts
+
+    def visit(block: Array, lane: Array, now: Holdings) -> Holdings:
+        path, venue = cross.chosen[lane], accounts.venue[block]
+        here = replace(cross, holdings=now)
+        seen = _winners(here, block, path, lane)
+        bears = _bearable(here, seen, asks[venue, :, lane], block, path) * kappa[venue, :, lane][..., None]
+        per_coin = bears / jnp.where(seen.size > 0, seen.size, 1.0)
+        return replace(
+            now,
+            money=now.money.at[block, path].add(-jnp.sum(bears, axis=1), mode="drop"),
+            taken=now.taken.at[block, path].add(per_coin, mode="drop"),
+            radius=now.radius.at[block, path].set(LOOK, mode="drop"),
+        )
+
+    wanted = jnp.any(asks, axis=1)[accounts.venue]
+    return replace(cross, holdings=for_pairs(wanted, accounts.pairs, visit, cross.holdings))

@@ -1,0 +1,194 @@
+"""Accounts of several positions on one cash: what they own, what they must keep, and when a price can reach them.
+
+    E = cash + sum_a q_a (m_a - entry_a),    M = sum_a max_j (rate_j |q_a| m_a - D_j),    liquidated where E <= M
+
+Every account is looked at by itself, but only where it may have to be: accounts lie in blocks, in the order of the
+smallest price move that can reach them, and a block that was found safe is left alone until a price has moved, from
+where it then stood, by more than its radius. No account inside the radius can be at its trigger, so nothing is missed.
+
+Axes: `k` block, `b` account of a block, `g` pair of a block and a path that is looked at, `v a` market, `s` side, `p`
+path, `n` path of a round. Money and coins are of one copy of an account.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from stress_kernels.pytree import pytree, static
+
+_REACH = 0.25
+"""Farthest that a block's radius is taken [log]."""
+_FLOOR_TOLERANCE = 1e-3
+"""A notional this little above a floor counts as at it [1]."""
+SAFE, LOOK = 1e3, -1.0
+"""Radius of a block without open positions, and of one to be looked at again."""
+
+
+@pytree
+class Accounts:
+    """All accounts on cross margin, as they are at the start."""
+
+    venue: Int[Array, " k"]
+    quantity: Float[Array, "k a b"]
+    """Signed [coins]."""
+    entry: Float[Array, "k a b"]
+    """Entry price - 1 [USD per coin]."""
+    equity: Float[Array, "k b"]
+    """With every mark at the start [USD]."""
+    count: Float[Array, "k b"]
+    """Identical copies; 0 where a block is not full."""
+    floor: Float[Array, "v a j"]
+    """Notional from which a tier holds; infinite in unused tiers [USD]."""
+    rate: Float[Array, "v a j"]
+    deduction: Float[Array, "v a j"]
+    counted_fee: Float[Array, " v"]
+    """Liquidation fee where the trigger counts it, else 0 [1]."""
+    staged: Bool[Array, " v"]
+    """Positions are cut to the floor of a lower tier; otherwise closed whole."""
+    down: Int[Array, " v"]
+    whole_below: Int[Array, " v"]
+    barrier: Float[Array, "a a"]
+    """Covariance of the log moves by which triggers are moved for what a path does between its steps."""
+    pairs: int = static()
+    """Pairs of a block and a path that are looked at together."""
+
+
+@pytree
+class Holdings:
+    """What has become of the accounts on every path."""
+
+    quantity: Float[Array, "k p a b"]
+    waiting: Float[Array, "k p a b"]
+    """Coins of triggered positions that the engine has not taken in, positive."""
+    money: Float[Array, "k p b"]
+    """Equity less sum q (mark - 1 - paid) [USD]."""
+    fee: Float[Array, "k p b"]
+    """Owed on what was closed since the trigger [USD]."""
+    taken: Float[Array, "k p a b"]
+    """Socialised so far [USD per coin held]."""
+    hit: Bool[Array, "k p b"]
+    """Whether an account was ever triggered."""
+    paid: Float[Array, "v a p"]
+    """Funding paid so far by one long coin [USD]."""
+    anchor: Float[Array, "k a p"]
+    """Log marks at which a block was looked at last."""
+    radius: Float[Array, "k p"]
+    """Log move of any mark from there up to which nobody in the block can be reached."""
+    busy: Bool[Array, "k p"]
+    """Whether anything waits in a block."""
+
+
+def open_holdings(accounts: Accounts, paths: int) -> Holdings:
+    """All accounts before the first step; every block is looked at in it."""
+    blocks, assets, size = accounts.quantity.shape
+    venues, dtype = accounts.rate.shape[0], accounts.quantity.dtype
+    legs = jnp.broadcast_to(accounts.quantity[:, None], (blocks, paths, assets, size))
+    money = jnp.broadcast_to(accounts.equity[:, None], (blocks, paths, size))
+    return Holdings(
+        quantity=legs,
+        waiting=jnp.zeros_like(legs),
+        money=money,
+        fee=jnp.zeros_like(money),
+        taken=jnp.zeros_like(legs),
+        hit=jnp.zeros(money.shape, bool),
+        paid=jnp.zeros((venues, assets, paths), dtype),
+        anchor=jnp.zeros((blocks, assets, paths), dtype),
+        radius=jnp.full((blocks, paths), LOOK, dtype),
+        busy=jnp.zeros((blocks, paths), bool),
+    )
+
+
+def positions(accounts: Accounts) -> Float[Array, "v a s"]:
+    """Coins of all accounts at the start: longs, and shorts as negative numbers."""
+    held = accounts.quantity * accounts.count[:, None]
+    sides = jnp.stack([jnp.sum(jnp.maximum(held, 0.0), axis=-1), jnp.sum(jnp.minimum(held, 0.0), axis=-1)], axis=-1)
+    venues, assets, _ = accounts.rate.shape
+    return jnp.zeros((venues, assets, 2), held.dtype).at[accounts.venue].add(sides)
+
+
+@pytree
+class Look:
+    """Some blocks on some paths, and the prices that they see."""
+
+    venue: Int[Array, " g"]
+    quantity: Float[Array, "g a b"]
+    money: Float[Array, "g b"]
+    move: Float[Array, "g a"]
+    """Mark - 1."""
+    paid: Float[Array, "g a"]
+
+
+def equity(look: Look, move: Float[Array, "g a #b"]) -> Float[Array, "g b"]:
+    """Equity at these moves of the marks [USD]."""
+    return look.money + jnp.sum(look.quantity * (move - look.paid[..., None]), axis=1)
+
+
+def maintenance(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g a b"]:
+    """M(n) = max_j (rate_j n - D_j) of every position: convex, so no tier look-up is needed [USD]."""
+    rate, deduction = accounts.rate[venue], accounts.deduction[venue]
+    kept = jnp.zeros_like(notional)
+    for j in range(rate.shape[-1]):
+        kept = jnp.maximum(kept, rate[:, :, j, None] * notional - deduction[:, :, j, None])
+    return kept
+
+
+def required(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g b"]:
+    """What equity is compared with: maintenance, and the fee where the venue counts it [USD]."""
+    fee = accounts.counted_fee[venue][:, None, None] * notional
+    return jnp.sum(maintenance(notional, venue, accounts) + fee, axis=1)
+
+
+def short_of_margin(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
+    """Whether equity is at or below what is required, at marks moved for what happens between steps.
+
+    With C the covariance of these moves and g = dE / dlog m, the likeliest fall of one standard deviation of E is
+    -C g / sqrt(g C g): the full move against an account of one position, next to nothing for a hedged one.
+    """
+    move = look.move[..., None]
+    slope = look.quantity * (1 + move)
+    moves = jnp.einsum("xa,gab->gxb", accounts.barrier, slope)
+    size = jnp.sqrt(jnp.sum(slope * moves, axis=1, keepdims=True))
+    moved = (1 + move) * jnp.exp(jnp.where(size > 0, -moves / jnp.where(size > 0, size, 1.0), 0.0)) - 1
+    needed = required(jnp.abs(look.quantity) * (1 + moved), look.venue, accounts)
+    return equity(look, moved) <= needed
+
+
+def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[Array, " g"]:
+    """Log move of any mark up to which no tested account of a block can reach its trigger.
+
+    In a move by at most r equity falls by at most sum |q| m (e^r - 1), and maintenance, being convex, rises by at most
+    its slope at the far end times as much.
+    """
+    notional = jnp.abs(look.quantity) * (1 + look.move[..., None])
+    spare = equity(look, look.move[..., None]) - required(notional, look.venue, accounts)
+    far = notional * math.exp(_REACH)
+    rate, floor = accounts.rate[look.venue], accounts.floor[look.venue]
+    slope = jnp.broadcast_to(rate[:, :, 0, None], far.shape)
+    for j in range(1, rate.shape[-1]):
+        slope = jnp.where(far > floor[:, :, j, None], rate[:, :, j, None], slope)
+    slope = slope + accounts.counted_fee[look.venue][:, None, None]
+    speed = jnp.sum(notional * (1 + slope), axis=1)
+    safe = jnp.log1p(jnp.maximum(spare, 0.0) / jnp.where(speed > 0, speed, 1.0))
+    least = jnp.min(jnp.where(tested, jnp.minimum(safe, _REACH), SAFE), axis=1)
+    return jnp.maximum(least - jnp.sqrt(jnp.max(jnp.diagonal(accounts.barrier))), 0.0)
+
+
+def coins_to_close(look: Look, accounts: Accounts) -> Float[Array, "g a b"]:
+    """What the venue's staging rule closes of a triggered account at once [coins, positive].
+
+    `full`, and without equity: everything. `tiers`: every position down to the floor of its tier or of the one below;
+    a position in the lowest tiers is left alone while another is above them, and if none is, all are closed.
+    """
+    size, mark = jnp.abs(look.quantity), 1 + look.move[..., None]
+    notional, floor = size * mark, accounts.floor[look.venue]
+    tier = jnp.maximum(jnp.sum(notional[:, :, None] > floor[..., None] * (1 + _FLOOR_TOLERANCE), axis=2), 1)
+    lower = jnp.maximum(tier - accounts.down[look.venue][:, None, None], 0)
+    target = jnp.take_along_axis(floor, lower, axis=2)
+    above = (tier > accounts.whole_below[look.venue][:, None, None]) & (size > 0)
+    cut = jnp.where(above, jnp.where(target > 0, size - target / mark, size), 0.0)
+    cut = jnp.where(jnp.any(above, axis=1, keepdims=True), cut, size)
+    whole = ~accounts.staged[look.venue][:, None] | (equity(look, look.move[..., None]) <= 0)
+    return jnp.where(whole[:, None], size, cut)

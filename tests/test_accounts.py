@@ -1,0 +1,170 @@
+"""Accounts on cross margin against the slow twin, one mechanism at a time.
+
+Two venues, two assets, three pools, two hours; 200 accounts with positions in one or both markets of a venue, besides a
+small book of isolated ones on ladders; float64. The comparison is exact, to 1e-7 of the run's volume for money and to
+1e-6 for everything else.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from reference import twin as slow
+from reference.bridge import HOURLY, engine, log_returns, twin_accounts, twin_world, watch_as_often
+from reference.small import crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
+from reference.twin import Accounts
+
+from stress.build import _schedules, build
+from stress.cross import CrossAccounts, compile_accounts
+
+PATHS, STEPS = 4, 120
+ASSETS = {"A": 0.025, "B": 0.03}
+TIERS = [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 5e5, "rate": 0.01}, {"floor_usd": 2e6, "rate": 0.025}]
+SHORT_BOOK = {"take_bound_bps": 30}
+FUNDING = {"interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "source": "made up"}
+
+
+def adl(ranking: str = "queue", close_at: str = "bankruptcy", **more) -> dict:
+    return {"adl": {"ranking": ranking, "close_at": close_at, "drawdown_window_hours": 8} | more}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A world, and what walks through it."""
+
+    market: dict = field(default_factory=dict)
+    venue: dict = field(default_factory=dict)
+    run: dict = field(default_factory=dict)
+    impact: float = 0.01
+    path: Callable = two_way
+    layers: str = "book adl remainder"
+    """Layers that must take more than a million USD, and the others nothing."""
+    isolated: int = 4
+    """Isolated longs and shorts in every market, on ladders."""
+    one_pool: bool = False
+    socialised: bool = False
+    differs: tuple = ()
+
+
+CASES = {
+    "no impact": Case(impact=0, layers="book"),
+    "impact": Case(),
+    "contagion": Case(run={"impact": {"i_ref": 0.01, "contagion": 0.2, "delta": 0.5, "rho": 0.6}}, layers="book"),
+    "tiers of maintenance": Case({"tiers": TIERS}),
+    "closed by tiers": Case(
+        {"tiers": TIERS}, {"staging": {"kind": "tiers", "down": 1, "whole_below": 1}}, layers="book", isolated=0
+    ),
+    "fee, surplus to the trader": Case(venue={"liquidation_fee_bps": 125, "surplus_to": "trader"}),
+    "fee, surplus to the pool": Case(venue={"liquidation_fee_bps": 50}),
+    "fee in the trigger": Case(venue={"liquidation_fee_bps": 50, "fee_in_trigger": True}),
+    "funding": Case(venue={"funding": FUNDING}, layers="book"),
+    "auction": Case(SHORT_BOOK | {"auction_usd_per_hour": 1e12}, layers="book auction"),
+    "takeover, unwound": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, {"pools": [pool(1e9, 3)]}, layers="book takeover"
+    ),
+    "queue at a standing price": Case(
+        {"throughput_usd_per_minute": 5e6},
+        impact=0,
+        path=plateaus,
+        layers="book",
+        one_pool=True,
+        differs=("fund_low", "fund_drawdown"),
+    ),
+    **{
+        f"adl by {ranking} at {close_at}": Case(
+            SHORT_BOOK,
+            adl(ranking, close_at) | {"pools": [pool(2e6)]},
+            isolated=0,
+            socialised=(ranking, close_at) != ("pro_rata", "bankruptcy"),
+        )
+        for ranking in ("queue", "pro_rata")
+        for close_at in ("bankruptcy", "mark", "index")
+    },
+    "drawdown adl, straight": Case(
+        SHORT_BOOK,
+        adl("queue", "mark", drawdown_share=0.3, straight_to_adl=True) | {"pools": [pool(4e6)]},
+        isolated=0,
+        socialised=True,
+    ),
+    "exhaustion and socialised losses": Case(
+        venue=adl("pro_rata", "mark") | {"pools": [pool(1e5)]}, socialised=True, isolated=0
+    ),
+}
+MONEY = {
+    "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
+    "adl_haircut", "socialised_loss", "open_interest", "first_round_volume", "fund_drawdown",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_64_bits():
+    with jax.enable_x64(True):
+        yield
+
+
+def cross_crowd(rng: np.random.Generator, n: int) -> CrossAccounts:
+    """Accounts of 3 to 40 times leverage, a million USD a position in the median, one in four with one position."""
+    quantity = rng.choice([-1.0, 1.0], (n, 2)) * rng.lognormal(0, 1, (n, 2)) * 1e4 * (rng.random((n, 2)) < [1, 0.75])
+    entry = np.where(quantity != 0, 100 * np.exp(rng.normal(0, 0.02, (n, 2))), 0.0)
+    notional = np.abs(quantity).sum(axis=1) * 100
+    cash = notional / rng.uniform(3, 25, n) - np.sum(quantity * (100 - entry), axis=1)
+    count = rng.integers(1, 4, n).astype(float)
+    return CrossAccounts(rng.integers(0, 2, n).astype(np.int32), quantity, entry, cash, count, np.arange(n))
+
+
+def simulated(case: Case, folder):
+    """Outputs of both engines."""
+    rng = np.random.default_rng(1)
+    positions = positions_of(crowd(rng, [(0, 0), (0, 1), (1, 0), (1, 1)], None, each=case.isolated))
+    cross = cross_crowd(rng, 200)
+    file = folder / "positions.parquet"
+    write_positions(file, positions, ["one", "two"], list(ASSETS))
+    places: list[dict[str, Any]] = [
+        venue(name, {a: market(**case.market) for a in ASSETS}, **case.venue) for name in ("one", "two")
+    ]
+    if not case.one_pool:
+        half = places[1]["pools"][0] | {"equity_usd": places[1]["pools"][0]["equity_usd"] / 2}
+        places[1]["pools"] = [half | {"name": a, "markets": [a]} for a in ASSETS]
+    run = run_of(places, ASSETS, file, **({"impact": {"i_ref": case.impact}} | case.run))
+    built = build(run)
+    path = case.path(rng, STEPS, PATHS)
+    accounts = compile_accounts(cross, _schedules(run), built.start_price, 2, np.zeros((2, 2)))
+    world = twin_world(run, positions, built.start_price)
+    alone = twin_accounts(positions, 2)
+    everyone = Accounts(
+        *(
+            np.concatenate([getattr(alone, mine), theirs])
+            for mine, theirs in {
+                "venue": cross.venue, "quantity": cross.quantity, "entry": cross.entry_price, "cash": cross.cash,
+                "coins": np.zeros_like(cross.quantity), "count": cross.count,
+            }.items()
+        )
+    )  # fmt: skip
+    each = [slow.simulate(world, everyone, log_returns(x)) for x in np.moveaxis(path, -1, 0)]
+    return engine(path, built, accounts=accounts), {
+        name: np.stack([out[name] for out in each], axis=-1) for name in HOURLY
+    }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
+    watch_as_often(monkeypatch)
+    case = CASES[name]
+    ours, theirs = simulated(case, tmp_path)
+    names = ("book", "auction", "takeover", "adl", "remainder")
+    absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
+    volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
+    wrong = []
+    for output in sorted(set(HOURLY) - {"adl_accounts", *case.differs}):
+        allowed = 1e-7 * volume if output in MONEY else 1e-6
+        apart = np.abs(ours[output] - theirs[output])
+        both_nan = np.isnan(ours[output]) & np.isnan(theirs[output])
+        if not np.all(both_nan | (apart <= allowed)):
+            wrong.append(f"{output}: {np.nanmax(apart):.3g} of {np.nanmax(np.abs(theirs[output])):.3g}")
+    assert not wrong, wrong
+    assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
+    assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
+    assert np.max(ours["ledger_residual"]) < 1e-12
