@@ -12,9 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from reference import twin as slow
 from reference.bridge import HOURLY, engine, log_returns, twin_accounts, twin_world, watch_as_often
-from reference.small import crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
+from reference.small import crash, crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
 from reference.twin import Accounts
 
 from stress.build import _schedules, build
@@ -115,9 +117,9 @@ def cross_crowd(rng: np.random.Generator, n: int) -> CrossAccounts:
     return CrossAccounts(rng.integers(0, 2, n).astype(np.int32), quantity, entry, cash, count, np.arange(n))
 
 
-def simulated(case: Case, folder):
+def simulated(case: Case, folder, seed: int = 1):
     """Outputs of both engines."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     positions = positions_of(crowd(rng, [(0, 0), (0, 1), (1, 0), (1, 1)], None, each=case.isolated))
     cross = cross_crowd(rng, 200)
     file = folder / "positions.parquet"
@@ -149,6 +151,19 @@ def simulated(case: Case, folder):
     }
 
 
+def differing(ours, theirs, differs: tuple = ()) -> list[str]:
+    """Outputs that are not the same."""
+    volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
+    wrong = []
+    for output in sorted(set(HOURLY) - {"adl_accounts", *differs}):
+        allowed = 1e-7 * volume if output in MONEY else 1e-6
+        apart = np.abs(ours[output] - theirs[output])
+        both_nan = np.isnan(ours[output]) & np.isnan(theirs[output])
+        if not np.all(both_nan | (apart <= allowed)):
+            wrong.append(f"{output}: {np.nanmax(apart):.3g} of {np.nanmax(np.abs(theirs[output])):.3g}")
+    return wrong
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
     watch_as_often(monkeypatch)
@@ -156,15 +171,59 @@ def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
     ours, theirs = simulated(case, tmp_path)
     names = ("book", "auction", "takeover", "adl", "remainder")
     absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
-    volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
-    wrong = []
-    for output in sorted(set(HOURLY) - {"adl_accounts", *case.differs}):
-        allowed = 1e-7 * volume if output in MONEY else 1e-6
-        apart = np.abs(ours[output] - theirs[output])
-        both_nan = np.isnan(ours[output]) & np.isnan(theirs[output])
-        if not np.all(both_nan | (apart <= allowed)):
-            wrong.append(f"{output}: {np.nanmax(apart):.3g} of {np.nanmax(np.abs(theirs[output])):.3g}")
+    wrong = differing(ours, theirs, case.differs)
     assert not wrong, wrong
     assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
     assert np.max(ours["ledger_residual"]) < 1e-12
+
+
+RULES = st.fixed_dictionaries(
+    {
+        "impact": st.sampled_from([0.0, 0.003, 0.01]),
+        "take_bound_bps": st.sampled_from([10, 100, 5000]),
+        "auction_usd_per_hour": st.sampled_from([0, 2e6]),
+        "unwind_usd_per_minute": st.sampled_from([0, 3e5]),
+        "liquidation_fee_bps": st.sampled_from([0, 50, 125]),
+        "fee_in_trigger": st.booleans(),
+        "surplus_to": st.sampled_from(["trader", "pool"]),
+        "mark": st.sampled_from(["median", "index_average", "last"]),
+        "staging": st.sampled_from(["full", "tiers"]),
+        "ranking": st.sampled_from(["queue", "pro_rata"]),
+        "close_at": st.sampled_from(["bankruptcy", "mark", "index"]),
+        "drawdown_share": st.sampled_from([None, 0.3]),
+        "straight_to_adl": st.booleans(),
+        "pool_usd": st.sampled_from([1e5, 4e6, 1e9]),
+        "takeover_multiple": st.sampled_from([0, 3]),
+        "funding": st.booleans(),
+        "crash": st.booleans(),
+        "seed": st.integers(0, 2**16),
+    }
+)
+
+
+@given(RULES)
+@settings(
+    max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+)
+def test_random_worlds_are_exact(tmp_path_factory, rules):
+    """Any rules, any accounts: one program, as shapes do not change."""
+    capacity = ("take_bound_bps", "auction_usd_per_hour", "unwind_usd_per_minute")
+    of_market = {key: rules[key] for key in capacity} | {"tiers": TIERS}
+    of_venue = {key: rules[key] for key in ("liquidation_fee_bps", "fee_in_trigger", "surplus_to", "mark")}
+    how = {key: rules[key] for key in ("drawdown_share", "straight_to_adl") if rules["drawdown_share"] is not None}
+    staging = {"kind": "full"} if rules["staging"] == "full" else {"kind": "tiers", "down": 1, "whole_below": 1}
+    case = Case(
+        of_market,
+        of_venue
+        | adl(rules["ranking"], rules["close_at"], **how)
+        | {"staging": staging, "pools": [pool(rules["pool_usd"], rules["takeover_multiple"])]}
+        | ({"funding": FUNDING} if rules["funding"] else {}),
+        impact=rules["impact"],
+        path=crash if rules["crash"] else two_way,
+        isolated=0,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        watch_as_often(patch)
+        ours, theirs = simulated(case, tmp_path_factory.mktemp("random"), rules["seed"])
+    assert not differing(ours, theirs)

@@ -19,9 +19,9 @@ from stress_kernels.accounts import (
     Accounts,
     Holdings,
     Look,
+    bankruptcy_move,
     coins_to_close,
     equity,
-    maintenance,
     radius,
     short_of_margin,
 )
@@ -37,6 +37,9 @@ class Waiting:
     solvent: Float[Array, "v a s n"]
     bankrupt: Float[Array, "v a s n"]
     """Of accounts without equity."""
+    solvent_value: Float[Array, "v a s n"]
+    """The same at bankruptcy prices [USD]."""
+    bankrupt_value: Float[Array, "v a s n"]
     triggered: Float[Array, "v a n"]
     accounts: Float[Array, "v n"]
     """Triggered for the first time."""
@@ -105,7 +108,7 @@ def trigger(
     move = jnp.expm1(mark_log)
     wanted = _reached(holdings, accounts, mark_log, chosen) | holdings.busy[:, chosen]
     markets = jnp.zeros((*accounts.rate.shape[:2], 2, len(chosen)), mark_log.dtype)
-    none = Waiting(markets, markets, markets[:, :, 0], markets[:, 0, 0])
+    none = Waiting(markets, markets, markets, markets, markets[:, :, 0], markets[:, 0, 0])
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, Waiting]) -> tuple[Holdings, Waiting]:
         now, found = carry
@@ -118,6 +121,7 @@ def trigger(
         waiting = jnp.where(hit[:, None], coins_to_close(look, accounts), before)
         count = accounts.count[block][:, None]
         usd = count * waiting * (1 + look.move[..., None])
+        value = count * waiting * (1 + bankruptcy_move(look, accounts))
         gone = (equity(look, look.move[..., None]) <= 0)[:, None]
         market, ever = look.venue, now.hit[block, path]
         real = block < accounts.venue.shape[0]
@@ -130,12 +134,15 @@ def trigger(
         found = Waiting(
             solvent=found.solvent.at[here].add(of(jnp.where(gone, 0.0, usd))),
             bankrupt=found.bankrupt.at[here].add(of(jnp.where(gone, usd, 0.0))),
+            solvent_value=found.solvent_value.at[here].add(of(jnp.where(gone, 0.0, value))),
+            bankrupt_value=found.bankrupt_value.at[here].add(of(jnp.where(gone, value, 0.0))),
             triggered=found.triggered.at[market, :, lane].add(jnp.sum(of(jnp.where(hit[:, None], usd, 0.0)), axis=-1)),
             accounts=found.accounts.at[market, lane].add(jnp.sum(fresh, axis=-1)),
         )
         now = replace(
             now,
             waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
+            closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
             hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
             anchor=now.anchor.at[block, :, path].set(mark_log[market, :, lane], mode="drop"),
             radius=now.radius.at[block, path].set(radius(look, alive & ~hit, accounts), mode="drop"),
@@ -160,8 +167,8 @@ def close(
 ) -> tuple[Holdings, Settled, Settled]:
     """Close what the engine takes in, at the layers' prices, and settle the accounts of which nothing waits any more.
 
-    The bankruptcy price of a position is m - E (M_a / M) / q_a. One account nets all that it has, two never do; a
-    surplus or deficit is shared by the markets in which the account closed in this round, by their USD.
+    One account nets all that it has, two never do. A surplus or deficit is shared by the markets in which the account
+    closed in this round, by their USD, and the fee by what they charged in it.
 
     Args:
         chosen: Paths of the round.
@@ -188,19 +195,17 @@ def close(
         real = (block < accounts.venue.shape[0])[:, None, None]
         waits, count = now.waiting[block, path], accounts.count[block]
         have = equity(look, mark)
-        size = jnp.abs(look.quantity)
         sign = jnp.sign(look.quantity)
-        kept = maintenance(size * (1 + mark), market, accounts)
-        share = kept / jnp.maximum(jnp.sum(kept, axis=1, keepdims=True), 1e-30)
-        zero_at = mark - have[:, None] * share * sign / jnp.where(size > 0, size, 1.0)
+        zero_at = bankruptcy_move(look, accounts)
         skips = straight[market, :, lane][..., None] | (skipping[market, :, lane][..., None] & (have <= 0)[:, None])
         went = _chosen(fills, direct_fills, skips, sign, market, lane)
         closed = waits * part[market, :, lane][..., None]
         fixed, earned, fee = _average(went, market, world)
         price = fixed + earned + (1 - fixed) * (1 + zero_at)
         now, paid, surplus, loss = _settled(now, look, block, path, closed, price, closed * fee)
-        of_usd = closed * (1 + mark)
-        by_usd = of_usd / jnp.maximum(jnp.sum(of_usd, axis=1, keepdims=True), 1e-30)
+        by_usd = _shares(closed * (1 + mark))
+        charged = closed * fee
+        by_fee = jnp.where(jnp.any(charged > 0, axis=1, keepdims=True), _shares(charged), by_usd)
 
         def posted(to: Array, values: Array) -> Array:
             sums = by_side(jnp.where(real, values * count[:, None], 0.0), look.quantity)
@@ -218,13 +223,18 @@ def close(
         normal, direct = traded(normal, ~skips), traded(direct, skips)
         normal = replace(
             normal,
-            fee=posted(normal.fee, by_usd * paid[:, None]),
+            fee=posted(normal.fee, by_fee * paid[:, None]),
             surplus=posted(normal.surplus, by_usd * surplus[:, None]),
             deficit=posted(normal.deficit, by_usd * loss[:, None]),
         )
         return now, normal, direct
 
     return for_pairs(wanted, accounts.pairs, visit, (holdings, none, none))
+
+
+def _shares(values: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
+    """Of what an account's positions add up to, each one's share; 0 where that is nothing."""
+    return values / jnp.maximum(jnp.sum(values, axis=1, keepdims=True), 1e-30)
 
 
 def _chosen(

@@ -2,8 +2,9 @@
 
 A position wins where its own profit is positive, its account has equity, and nothing of the account is being closed.
 Whoever wins is asked position by position, at the round's opening: by rank, profit / entry notional x notional of the
-account / equity, or in proportion to profit, a position giving at most what it has. What is asked of accounts is found
-in passes over them, only on paths where there is something to share.
+account / equity, or in proportion to profit. A position gives at most what it has, and no more than the account can
+pay: equity is shared by profit over the positions of an account that are asked, and bounds what each may lose against
+the mark. What is asked is found in passes over the accounts, only on paths where there is something to share.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stress_kernels.account_rounds import by_side, for_pairs, look_at
 from stress_kernels.accounts import LOOK, Accounts, Holdings, equity
@@ -35,12 +36,24 @@ class Cross:
 
 
 @pytree
+class Call:
+    """What is asked of winners."""
+
+    asked: Bool[Array, "v a s n"]
+    """By the winners' side."""
+    price: Float[Array, "v a s n"]
+    """Average price at which they close [USD per coin]."""
+
+
+@pytree
 class Winners:
     """Positions of some blocks on some paths."""
 
     sign: Float[Array, "g a b"]
     size: Float[Array, "g a b"]
     """Of those that win, else 0 [coins]."""
+    capacity: Float[Array, "g a b"]
+    """What of it can be closed: no account pays more than it has [coins]."""
     profit: Float[Array, "g a b"]
     """Of those that win, else 0 [USD per coin]."""
     rank: Float[Array, "g a b"]
@@ -49,7 +62,9 @@ class Winners:
     """At least 0 [USD]."""
 
 
-def _winners(cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"]) -> Winners:
+def _winners(
+    cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"], call: Call | None = None
+) -> Winners:
     accounts, now = cross.accounts, cross.holdings
     look = look_at(now, accounts, block, path, lane, cross.move)
     move, entry = look.move[..., None], accounts.entry[block]
@@ -57,29 +72,36 @@ def _winners(cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane
     have = jnp.maximum(equity(look, move), 0.0)
     notional = jnp.sum(size * (1 + move), axis=1)
     profit = sign * (move - entry)
-    idle = jnp.all(now.waiting[block, path] <= 0, axis=1) & (have > 0) & (accounts.count[block] > 0)
+    idle = ~now.closing[block, path] & (have > 0) & (accounts.count[block] > 0)
     wins = idle[:, None] & (profit > 0) & (size > 0) & (block < accounts.venue.shape[0])[:, None, None]
     leverage = notional / jnp.where(have > 0, have, 1.0)
     rank = jnp.where(wins, profit, 1.0) / (1 + entry) * leverage[:, None]
+    size, profit = jnp.where(wins, size, 0.0), jnp.where(wins, profit, 0.0)
+    capacity = size
+    if call is not None:
+        gain = jnp.where(_on_side(call.asked, look.venue, lane, sign), size * profit, 0.0)
+        total = jnp.sum(gain, axis=1, keepdims=True)
+        loss = sign * (1 + move - _on_side(call.price, look.venue, lane, sign))
+        budget = have[:, None] * gain / jnp.where(total > 0, total, 1.0)
+        capacity = jnp.where(loss > 0, jnp.minimum(size, budget / jnp.where(loss > 0, loss, 1.0)), size)
     return Winners(
         sign=sign,
-        size=jnp.where(wins, size, 0.0),
-        profit=jnp.where(wins, profit, 0.0),
+        size=size,
+        capacity=capacity,
+        profit=profit,
         rank=jnp.log(jnp.maximum(rank, 1e-30)),
         equity=have,
     )
 
 
-def _totals(
-    cross: Cross, asked: Bool[Array, "v a s n"], parts: int, measure: Callable[[Winners, Array, Array], Tally]
-) -> Tally:
+def _totals(cross: Cross, call: Call, parts: int, measure: Callable[[Winners, Array, Array], Tally]) -> Tally:
     """Sums of `measure` over all winners and copies, by market and side, on paths where that venue asks."""
     accounts = cross.accounts
-    wanted = jnp.any(asked, axis=(1, 2))[accounts.venue]
-    zero = jnp.zeros(asked.shape, cross.move.dtype)
+    wanted = jnp.any(call.asked, axis=(1, 2))[accounts.venue]
+    zero = jnp.zeros_like(call.price)
 
     def visit(block: Array, lane: Array, sums: Tally) -> Tally:
-        seen = _winners(cross, block, cross.chosen[lane], lane)
+        seen = _winners(cross, block, cross.chosen[lane], lane, call)
         venue, count = accounts.venue[block], accounts.count[block][:, None]
         here = venue, slice(None), slice(None), lane
         found = measure(seen, venue, lane)
@@ -90,35 +112,35 @@ def _totals(
     return for_pairs(wanted, accounts.pairs, visit, (zero,) * parts)
 
 
-def _on_side(values: Float[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Float[Array, "g a b"]:
+def _on_side(values: Shaped[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Shaped[Array, "g a b"]:
     """Of numbers by market and side, each position's own."""
     each = values[venue, :, :, lane]
     return jnp.where(sign >= 0, each[:, :, 0, None], each[:, :, 1, None])
 
 
-def profitable(cross: Cross, asked: Bool[Array, "v a s n"]) -> Tally:
-    """Coins of all winners, and their profit [USD], by the winners' side."""
-    coins, profit = _totals(cross, asked, 2, lambda seen, venue, lane: (seen.size, seen.size * seen.profit))
-    return coins, profit
+def profitable(cross: Cross, call: Call) -> Tally:
+    """Coins that winners can close, and their profit [USD], by the winners' side."""
+    return _totals(cross, call, 2, lambda seen, venue, lane: (seen.capacity, seen.size * seen.profit))
 
 
-def capped(cross: Cross, asked: Bool[Array, "v a s n"], rate: Float[Array, "v a s n"]) -> Tally:
-    """Where winners close profit x rate of each coin: coins of those that close whole, and the others' profit [USD]."""
-
-    def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
-        whole = _on_side(rate, venue, lane, seen.sign) * seen.profit >= 1
-        return jnp.where(whole, seen.size, 0.0), jnp.where(whole, 0.0, seen.size * seen.profit)
-
-    return _totals(cross, asked, 2, measure)
-
-
-def ranked(cross: Cross, asked: Bool[Array, "v a s n"], rank_log: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
-    """Coins of winners at or above a rank."""
+def capped(cross: Cross, call: Call, rate: Float[Array, "v a s n"]) -> Tally:
+    """Where winners close rate x profit coins: coins of those who cannot, and the profit of the others [USD]."""
 
     def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
-        return (jnp.where(seen.rank >= _on_side(rank_log, venue, lane, seen.sign), seen.size, 0.0),)
+        profit = seen.size * seen.profit
+        whole = _on_side(rate, venue, lane, seen.sign) * profit >= seen.capacity
+        return jnp.where(whole, seen.capacity, 0.0), jnp.where(whole, 0.0, profit)
 
-    return _totals(cross, asked, 1, measure)[0]
+    return _totals(cross, call, 2, measure)
+
+
+def ranked(cross: Cross, call: Call, rank_log: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
+    """Coins that winners at or above a rank can close."""
+
+    def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
+        return (jnp.where(seen.rank >= _on_side(rank_log, venue, lane, seen.sign), seen.capacity, 0.0),)
+
+    return _totals(cross, call, 1, measure)[0]
 
 
 @pytree
@@ -126,7 +148,7 @@ class Share:
     """How much of each winner is closed, by market and the winners' side."""
 
     rate: Float[Array, "v a s n"]
-    """In proportion to profit: share of a coin per USD of its profit."""
+    """In proportion to profit: coins per USD of profit."""
     above: Float[Array, "v a s n"]
     """By rank: log rank from which positions close whole."""
     below: Float[Array, "v a s n"]
@@ -137,6 +159,7 @@ class Share:
 def close_winners(
     cross: Cross,
     share: Share,
+    call: Call,
     taking: Bool[Array, "v a s n"],
     by_rank: Bool[Array, " v"],
     price: Float[Array, "v a s n"],
@@ -144,7 +167,8 @@ def close_winners(
     """Close the winners' share at the price of the deleveraging, which goes to their money.
 
     Args:
-        taking: Where winners close, by their side.
+        call: What was asked of winners.
+        taking: Where they close, by their side.
         by_rank: Venues with a queue.
         price: What they close at [USD per coin].
 
@@ -158,7 +182,7 @@ def close_winners(
     def visit(block: Array, lane: Array, carry: tuple[Holdings, Array]) -> tuple[Holdings, Array]:
         now, touched = carry
         path = cross.chosen[lane]
-        seen = _winners(replace(cross, holdings=now), block, path, lane)
+        seen = _winners(replace(cross, holdings=now), block, path, lane, call)
         venue = accounts.venue[block]
 
         def own(values: Array) -> Array:
@@ -166,9 +190,9 @@ def close_winners(
 
         partly = jnp.where(seen.rank >= own(share.below), own(share.part), 0.0)
         of_rank = jnp.where(seen.rank >= own(share.above), 1.0, partly)
-        of_profit = jnp.minimum(own(share.rate) * seen.profit, 1.0)
-        of_each = jnp.where(by_rank[venue][:, None, None], of_rank, of_profit)
-        closed = seen.size * of_each * own(taking.astype(zero.dtype))
+        of_profit = jnp.minimum(own(share.rate) * seen.profit * seen.size, seen.capacity)
+        of_each = jnp.where(by_rank[venue][:, None, None], of_rank * seen.capacity, of_profit)
+        closed = jnp.where(own(taking), of_each, 0.0)
         quantity = now.quantity[block, path] - seen.sign * closed
         gain = seen.sign * closed * (own(price) - 1 - now.paid[venue, :, path][..., None])
         money = now.money[block, path] + jnp.sum(gain, axis=1)

@@ -69,6 +69,8 @@ class Holdings:
     """Owed on what was closed since the trigger [USD]."""
     taken: Float[Array, "k p a b"]
     """Socialised so far [USD per coin held]."""
+    closing: Bool[Array, "k p b"]
+    """Whether anything of an account waited when the round, or an earlier one, had looked for triggers."""
     hit: Bool[Array, "k p b"]
     """Whether an account was ever triggered."""
     paid: Float[Array, "v a p"]
@@ -93,6 +95,7 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         money=money,
         fee=jnp.zeros_like(money),
         taken=jnp.zeros_like(legs),
+        closing=jnp.zeros(money.shape, bool),
         hit=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
         anchor=jnp.zeros((blocks, assets, paths), dtype),
@@ -133,6 +136,15 @@ def maintenance(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accoun
     for j in range(rate.shape[-1]):
         kept = jnp.maximum(kept, rate[:, :, j, None] * notional - deduction[:, :, j, None])
     return kept
+
+
+def bankruptcy_move(look: Look, accounts: Accounts) -> Float[Array, "g a b"]:
+    """Bankruptcy price of every position less 1, m - E (M_a / M) / q_a - 1, at the marks [USD per coin]."""
+    move = look.move[..., None]
+    size = jnp.abs(look.quantity)
+    kept = maintenance(size * (1 + move), look.venue, accounts)
+    share = kept / jnp.maximum(jnp.sum(kept, axis=1, keepdims=True), 1e-30)
+    return move - equity(look, move)[:, None] * share * jnp.sign(look.quantity) / jnp.where(size > 0, size, 1.0)
 
 
 def required(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g b"]:

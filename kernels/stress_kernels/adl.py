@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.account_winners import Cross, Share, bearable, capped, profitable, ranked
+from stress_kernels.account_winners import Call, Cross, Share, bearable, capped, profitable, ranked
 from stress_kernels.ladder import (
     ACCOUNTS,
     CLASSES,
@@ -67,6 +67,7 @@ class Deleveraged:
     """Coins of the largest 1 % of accounts among those closed, by the winners' side."""
     share: Share
     """How much of each winner on cross margin is closed."""
+    call: Call
 
 
 def alive(
@@ -111,12 +112,15 @@ def deleverage(
     kept: Kept,
     mark_move: Float[Array, "v a p"],
     world: World,
+    price: Float[Array, "v a s p"],
     cross: Cross | None = None,
 ) -> Deleveraged:
     """Close winners against what the other layers left.
 
     Args:
         need: Coins to be closed, by side of the losers.
+        price: At which winners close on average, by side of the losers [USD per coin]. An account on cross margin does
+            not pay more than it has; what a ladder's accounts can pay is not looked at.
         cross: Accounts on cross margin, where there are any.
 
     Returns:
@@ -125,7 +129,8 @@ def deleverage(
     asked = need[:, :, ::-1]
     in_profit = (left.profit > 0) & (left.quantity > 0)
     offered = jnp.where(in_profit, left.quantity, 0.0)
-    others = Others(cross, asked > 0)
+    call = Call(asked > 0, price[:, :, ::-1])
+    others = Others(cross, call)
     coins, profit = others.profitable()
     got = jnp.minimum(asked, add_up(offered, 3) + coins)
     queue = world.rules.adl_queue[:, None, None, None, None]
@@ -152,6 +157,7 @@ def deleverage(
         accounts=counted,
         top=add_up(touched(TOP), 3),
         share=replace(share, rate=rate),
+        call=call,
     )
 
 
@@ -160,29 +166,28 @@ class Others:
     """Winners on cross margin, where there are any."""
 
     cross: Cross | None
-    asked: Bool[Array, "v a s p"]
-    """By the winners' side."""
+    call: Call
 
     def _nothing(self) -> Float[Array, "v a s p"]:
-        return jnp.zeros(self.asked.shape)
+        return jnp.zeros_like(self.call.price)
 
     def profitable(self) -> tuple[Array, Array]:
         """Their coins, and their profit [USD]."""
         if self.cross is None:
             return self._nothing(), self._nothing()
-        coins, profit = profitable(self.cross, self.asked)
+        coins, profit = profitable(self.cross, self.call)
         return coins, profit
 
     def capped(self, rate: Float[Array, "v a s p"]) -> tuple[Array, Array]:
         """Coins of those that close whole at a rate, and the profit of the others [USD]."""
         if self.cross is None:
             return self._nothing(), self._nothing()
-        coins, profit = capped(self.cross, self.asked, rate)
+        coins, profit = capped(self.cross, self.call, rate)
         return coins, profit
 
     def ranked(self, rank_log: Float[Array, "v a s p"]) -> Float[Array, "v a s p"]:
         """Coins at or above a rank."""
-        return self._nothing() if self.cross is None else ranked(self.cross, self.asked, rank_log)
+        return self._nothing() if self.cross is None else ranked(self.cross, self.call, rank_log)
 
 
 def _by_profit(

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
 from stress_kernels.account_rounds import Waiting, close, trigger
-from stress_kernels.account_winners import Cross, Share, close_winners
+from stress_kernels.account_winners import Call, Cross, Share, close_winners
 from stress_kernels.engine import admit
 from stress_kernels.ladder import (
     ACCOUNTS,
@@ -29,9 +29,9 @@ from stress_kernels.money import add_up
 from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.settlement import Fills, adl_move, settle
+from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, settle
 from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
-from stress_kernels.world import World, along, side_sign
+from stress_kernels.world import ADL_BANKRUPTCY, World, along, side_sign
 
 _GONE = 1e-6
 """A position of which deleveraging has left at most this share is closed."""
@@ -57,6 +57,9 @@ class Orders:
     """Those that skip book, auction and takeover."""
     usd: Float[Array, "v a s p"]
     direct_usd: Float[Array, "v a s p"]
+    value: Float[Array, "v a s p"]
+    """Of accounts on cross margin alone, at bankruptcy prices."""
+    direct_value: Float[Array, "v a s p"]
     skipping: Bool[Array, "v a p"]
     """Where slices bankrupt at the mark are direct."""
     straight: Bool[Array, "v a p"]
@@ -143,10 +146,22 @@ def _trigger(cross: Cross | None, mark_log: Float[Array, "v a p"]) -> tuple[Cros
 
 def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]) -> Orders:
     """The orders of a round with what is taken in of accounts that are on no ladder."""
-    solvent, bankrupt = part[:, :, None] * waiting.solvent, part[:, :, None] * waiting.bankrupt
     skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
-    direct = jnp.where(straight, solvent + bankrupt, jnp.where(skipping, bankrupt, 0.0))
-    return replace(orders, usd=orders.usd + solvent + bankrupt - direct, direct_usd=orders.direct_usd + direct)
+
+    def parted(solvent: Array, bankrupt: Array) -> tuple[Array, Array]:
+        solvent, bankrupt = part[:, :, None] * solvent, part[:, :, None] * bankrupt
+        direct = jnp.where(straight, solvent + bankrupt, jnp.where(skipping, bankrupt, 0.0))
+        return solvent + bankrupt - direct, direct
+
+    usd, direct_usd = parted(waiting.solvent, waiting.bankrupt)
+    value, direct_value = parted(waiting.solvent_value, waiting.bankrupt_value)
+    return replace(
+        orders,
+        usd=orders.usd + usd,
+        direct_usd=orders.direct_usd + direct_usd,
+        value=value,
+        direct_value=direct_value,
+    )
 
 
 def _close_accounts(
@@ -207,7 +222,8 @@ def _sort(
     usd, direct_usd = jax.lax.optimization_barrier(
         (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
     )
-    return Orders(normal, direct, usd, direct_usd, skipping, straight)
+    nothing = jnp.zeros_like(usd)
+    return Orders(normal, direct, usd, direct_usd, nothing, nothing, skipping, straight)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -254,7 +270,7 @@ def _close(
     """Find winners for what book, auction and takeover left, and settle the accounts of all slices."""
     mark = 1 + standing.mark_move[:, :, None]
     need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark)
-    closed = _deleverage(need, standing, ladders, world, cross)
+    closed = _deleverage(need, orders, fills, standing, ladders, world, cross)
     fills, direct_fills = _share_adl(fills, need, closed.coins)
     normal = settle(orders.normal, fills, ladders, standing.kept, world)
     direct = jax.lax.cond(
@@ -268,19 +284,30 @@ def _close(
 
 
 def _deleverage(
-    need: Float[Array, "v a s p"], standing: Standing, ladders: Ladders, world: World, cross: Cross | None
+    need: Float[Array, "v a s p"],
+    orders: Orders,
+    fills: Fills,
+    standing: Standing,
+    ladders: Ladders,
+    world: World,
+    cross: Cross | None,
 ) -> adl.Deleveraged:
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
-        left = standing.alive(ladders)
-        return adl.deleverage(need, left, ladders, standing.reach, standing.kept, standing.mark_move, world, cross)
+        left, kept = standing.alive(ladders), standing.kept
+        value = fills.adl * (orders.value + bankruptcy_value(orders.normal, kept))
+        value = value + orders.direct_value + bankruptcy_value(orders.direct, kept)
+        at_bankruptcy = value / jnp.where(need > 0, need, 1.0)
+        close = world.rules.adl_close[:, None, None, None]
+        price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, 1 + fills.adl_move)
+        return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, cross)
 
     def none() -> adl.Deleveraged:
         nothing = jnp.zeros_like(need)
-        share = Share(nothing, nothing, nothing, nothing)
+        share, call = Share(nothing, nothing, nothing, nothing), Call(nothing > 0, nothing)
         untouched = jnp.zeros_like(standing.reach)
-        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, untouched, nothing, share)
+        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, untouched, nothing, share, call)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
@@ -296,7 +323,8 @@ def _close_winners(
     """Close winners on cross margin."""
     if cross is None:
         return None, closed
-    cross, touched = close_winners(cross, closed.share, closed.coins[:, :, ::-1] > 0, world.rules.adl_queue, price)
+    taking = closed.coins[:, :, ::-1] > 0
+    cross, touched = close_winners(cross, closed.share, closed.call, taking, world.rules.adl_queue, price)
     return cross, replace(closed, accounts=closed.accounts.at[:, :, :, 0].add(touched))
 
 

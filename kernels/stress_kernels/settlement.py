@@ -44,6 +44,11 @@ class Settled:
     """Equity left after the fee where nothing of the account stays open."""
 
 
+def bankruptcy_value(part: Sweep, kept: Kept) -> Float[Array, "v a s p"]:
+    """Quantity x bankruptcy price of a sweep [USD]."""
+    return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, 3, 4)
+
+
 def settle(
     part: Sweep,
     fills: Fills,
@@ -81,7 +86,7 @@ def settle(
     low_fees = jnp.where(partial, 0.0, left(short_of_fee))
     surplus = jnp.where(partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
     quantity = total(part.quantity * scale)
-    bankruptcy = total(part.quantity * (1 + kept.shift)[..., None, :] + part.value)
+    bankruptcy = bankruptcy_value(part, kept)
     return Settled(
         quantity=quantity,
         bankruptcy=bankruptcy,
