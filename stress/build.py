@@ -1,9 +1,10 @@
-"""A config into arrays: the world, the ladders and the shock of a run."""
+"""A config into arrays: the world, the ladders, the accounts on cross margin and the shock of a run."""
 
 from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from scipy.special import pdtrc
-from stress_kernels.ladder import Ladders
+from stress_kernels.accounts import Accounts
+from stress_kernels.ladder import CLASSES, Ladders
 from stress_kernels.pytree import host, pytree, static
 from stress_kernels.shocks import brownian, jumps, points
 from stress_kernels.world import (
@@ -28,10 +30,11 @@ from stress_kernels.world import (
 )
 
 from stress.book import Book, PastTrigger, Schedule, compile_book
+from stress.collateral import AllAccounts, read_accounts
 from stress.config import Run
-from stress.portfolio import Positions, read_positions
+from stress.cross import CrossAccounts, PastMargin, coins_held, compile_accounts, paths_together
 from stress.prices import load_replay
-from stress.scenarios import Gbm, Merton, Prescribed, Replay
+from stress.scenarios import Diffusion, Gbm, Merton, Prescribed, Replay
 from stress.spec import InputError
 
 _DAY = 86400.0
@@ -68,26 +71,82 @@ class Built:
     book: Book
     start_price: np.ndarray
     """Index price of each asset at the start [USD]."""
+    accounts: Accounts | None
+    """On cross margin, where there are any."""
+    held: np.ndarray
+    """Coins of all accounts at the start, longs and shorts, both positive, (v a s); worth 1 USD each."""
+    together: int
+    """Paths that one device simulates together."""
 
 
-def build(run: Run) -> Built:
-    """Read the files, draw the population, compile the ladders.
+def build(run: Run, *, single_on_ladders: bool = True) -> Built:
+    """Read the files, draw the population, compile the ladders and the accounts.
+
+    Args:
+        run: The config.
+        single_on_ladders: As in `read_accounts`.
 
     Raises:
         InputError: A file, a row or a combination is wrong.
     """
     replayed = _replay(run)
     start = np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
-    floor, rate = _tiers(run)
-    positions = _positions(run, start, floor, rate)
+    everyone, schedules = _everyone(run, start, single_on_ladders), _schedules(run)
     try:
         book = compile_book(
-            positions, _schedules(run), start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype
+            everyone.ladder, schedules, start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype
         )
     except PastTrigger as error:
-        raise _past_trigger(run, positions, error) from None
-    world = _world(run, book)
-    return Built(world, book.ladders, _shock(run, replayed), book, start)
+        raise _past_trigger(run, everyone, error) from None
+    accounts = _accounts(run, everyone.cross, schedules, start)
+    held = np.asarray(book.ladders.rows)[..., -1, 0 : 2 * CLASSES : 2].sum(axis=(3, 4), dtype=np.float64)
+    if accounts is not None:
+        held = held + coins_held(accounts)
+    together = paths_together(accounts)
+    _check_chunk(run, together)
+    return Built(
+        world=_world(run, held),
+        ladders=book.ladders,
+        shock=_shock(run, replayed),
+        book=book,
+        start_price=start,
+        accounts=accounts,
+        held=held,
+        together=together,
+    )
+
+
+def _accounts(
+    run: Run, cross: CrossAccounts | None, schedules: Mapping[tuple[int, int], Schedule], start: np.ndarray
+) -> Accounts | None:
+    if cross is None:
+        return None
+    try:
+        return compile_accounts(cross, schedules, start, len(run.venues), _barrier(run), run.dtype)
+    except PastMargin as error:
+        row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
+        raise InputError(
+            f"{run.portfolio.positions}: row {row + 1}, equity of this account on cross margin at '{venue}' is "
+            f"{error.equity:g} USD at the starting prices, expected more than the {error.required:g} USD that its "
+            "positions require. Add to its collateral, or leave the account out."
+        ) from None
+
+
+def _barrier(run: Run) -> np.ndarray:
+    """Covariance of the log moves by which triggers are moved for what a path does between its steps, (a a)."""
+    diffusion = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
+    if not run.barrier_correction or not isinstance(diffusion, Diffusion):
+        return np.zeros((len(run.assets), len(run.assets)))
+    factor = _BARRIER * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
+    return factor @ factor.T
+
+
+def _check_chunk(run: Run, together: int) -> None:
+    if run.chunk > together and run.chunk % together:
+        raise InputError(
+            f"chunk is {run.chunk} paths, expected at most {together} or a multiple of it: with so many accounts on "
+            f"cross margin, {together} paths are simulated together. Choose {-(-run.chunk // together) * together}."
+        )
 
 
 def _replay(run: Run) -> dict[str, np.ndarray]:
@@ -112,27 +171,27 @@ def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return floor, rate
 
 
-def _positions(run: Run, start: np.ndarray, floor: np.ndarray, rate: np.ndarray) -> Positions:
-    venues, assets = list(run.venues), list(run.assets)
-    if run.portfolio.population is not None:
+def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
+    venues, assets, files = list(run.venues), list(run.assets), run.portfolio
+    if files.population is not None:
         volatility = np.array([asset.daily_volatility for asset in run.assets.values()])
-        return run.portfolio.population.draw(venues, assets, start, volatility, floor, rate)
-    if run.portfolio.collateral is not None:
-        raise InputError(
-            f"{run.portfolio.collateral}: cross margin is not supported yet. Leave out portfolio.collateral."
-        )
-    assert run.portfolio.positions is not None
-    return read_positions(run.portfolio.positions, venues, {v: run.markets(v) for v in venues}, assets)
+        return AllAccounts(files.population.draw(venues, assets, start, volatility, *_tiers(run)), None, None)
+    assert files.positions is not None
+    listed = {venue: run.markets(venue) for venue in venues}
+    return read_accounts(files.positions, files.collateral, venues, listed, assets, single_on_ladders=single_on_ladders)
 
 
-def _past_trigger(run: Run, positions: Positions, error: PastTrigger) -> InputError:
-    row = error.row
-    asset = list(run.assets)[positions.asset[row]]
+def _past_trigger(run: Run, everyone: AllAccounts, error: PastTrigger) -> InputError:
+    positions, place = everyone.ladder, error.row
+    row = place if everyone.row is None else everyone.row[place]
+    asset = list(run.assets)[positions.asset[place]]
     where = run.portfolio.positions or "population"
+    single = everyone.single is not None and everyone.single[place]
+    what, add = ("cash of this account on cross margin", "cash") if single else ("margin", "margin")
     return InputError(
-        f"{where}: row {row + 1}, margin is {positions.margin[row]:g} USD, expected enough for a position in {asset} "
+        f"{where}: row {row + 1}, {what} is {positions.margin[place]:g} USD, expected enough for a position in {asset} "
         f"that is not liquidated at the starting price of {error.start:g} USD (its trigger is {error.trigger:g} USD). "
-        "Add margin, or leave the row out."
+        f"Add {add}, or leave the row out."
     )
 
 
@@ -154,7 +213,7 @@ def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
     return schedules
 
 
-def _world(run: Run, book: Book) -> World:
+def _world(run: Run, held: np.ndarray) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
@@ -186,7 +245,7 @@ def _world(run: Run, book: Book) -> World:
         auction=market("auction_usd_per_hour"),
         discount=market("auction_discount_bps", scale=1e-4),
         unwind=market("unwind_usd_per_minute", scale=dt / 60),
-        block=_block(run, book),
+        block=_block(run, held),
         behind=host(behind, dtype),
         pool_venue=host([i for i, _ in pools], np.int32),
         pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
@@ -239,10 +298,10 @@ def _rules(run: Run, dt: float) -> Rules:
     )
 
 
-def _block(run: Run, book: Book) -> Any:
+def _block(run: Run, held: np.ndarray) -> Any:
     """Hedgers' coins, over the markets in proportion to the accounts' longs."""
-    total = np.asarray(book.ladders.rows)[:, :, 0, :, -1, 0:12:2].sum(axis=(2, 3), dtype=np.float64)
-    share = total / total.sum() if total.sum() > 0 else np.zeros_like(total)
+    longs = held[:, :, 0]
+    share = longs / longs.sum() if longs.sum() > 0 else np.zeros_like(longs)
     return host(run.portfolio.block_usd * share, run.dtype)
 
 

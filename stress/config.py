@@ -66,7 +66,7 @@ class Portfolio(Spec):
     positions: str | None = None
     """CSV or Parquet file of positions."""
     collateral: str | None = None
-    """CSV or Parquet file of cross-margin collateral."""
+    """CSV or Parquet file of the collateral of accounts on cross margin."""
     population: Population | None = None
     """A synthetic population."""
     block_usd: NonNegative = 0.0
@@ -76,6 +76,11 @@ class Portfolio(Spec):
     def _one_source(self) -> Self:
         if (self.positions is None) == (self.population is None):
             raise ValueError("expected either positions or population. Give exactly one of the two.")
+        if self.collateral is not None and self.positions is None:
+            raise ValueError(
+                f"collateral is {self.collateral!r}, expected none beside a population: it is that of accounts in a "
+                "file of positions. Leave it out, or give positions instead of the population."
+            )
         return self
 
 
@@ -103,7 +108,8 @@ class Run(Spec):
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
     chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
-    """Paths between two writes, the size of a shard of the store: below 512, or a multiple of it."""
+    """Paths between two writes, the size of a shard of the store: below 512, or a multiple of it. With many accounts on
+    cross margin fewer paths are simulated together, and a chunk below 512 is a multiple of those."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
     impact: Impact = Impact()

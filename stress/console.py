@@ -98,20 +98,22 @@ def _interval(row: Row) -> str:
 
 def facts_of(built: Built, config: Run) -> list[str]:
     """What a checked config amounts to, in lines: accounts, open interest, exactness, length."""
-    from stress_kernels.ladder import CLASSES
-
+    from stress.cross import coins_held
     from stress.risk import usd
 
-    book = built.book
-    held = np.asarray(book.ladders.rows)[..., -1, 0 : 2 * CLASSES : 2].sum(axis=(3, 4), dtype=np.float64)
-    interest = (held.max(axis=2) + built.world.block).sum(axis=0)
+    book, cross, number = built.book, np.zeros(2), 0.0
+    if built.accounts is not None:
+        cross, number = coins_held(built.accounts).sum(axis=(0, 1)), float(np.sum(built.accounts.count))
+    interest = (built.held.max(axis=2) + built.world.block).sum(axis=0)
     parts = ", ".join(f"{asset} {usd(part)}" for asset, part in zip(config.assets, interest, strict=True))
     exact = "exact: every trigger has a rung of its own"
     if not book.exact:
         exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"
     return [
         f"{config.name}: sound. {config.paths:,} paths of {config.horizon_hours} h in steps of {config.step_seconds} s",
-        f"accounts: {book.accounts:,.0f}, {usd(book.long_usd)} long and {usd(book.short_usd)} short at the start",
+        f"accounts: {book.accounts + number:,.0f}, {usd(book.long_usd + cross[0])} long and "
+        f"{usd(book.short_usd + cross[1])} short at the start",
+        f"engines: {book.accounts:,.0f} accounts on ladders, {number:,.0f} on cross margin",
         f"open interest: {usd(interest.sum())} one-sided, hedgers included ({parts})",
         f"book: {exact}",
     ]

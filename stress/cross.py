@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stress_kernels.accounts import Accounts
+from stress_kernels.accounts import Accounts, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
+from stress.spec import BLOCK, InputError
 from stress.triggers import deductions
 
 Array = NDArray[np.float64]
@@ -19,6 +21,10 @@ BLOCK_OF_ACCOUNTS = 64
 """Accounts that are looked at together."""
 PAIRS = 8
 """Blocks that are looked at together, each on a path of its own."""
+STATE_BYTES = 256 * 2**20
+"""What the state of all accounts may take on one device [bytes]."""
+FEWEST_PATHS = 16
+"""Paths that are simulated together however many accounts there are."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +42,18 @@ class CrossAccounts:
     count: Array
     """Identical copies, shape (n)."""
     row: NDArray[np.int64]
-    """Row of the first position in its file, for messages."""
+    """Row of the first position in its file, counted from 0, for messages."""
+    coins: Array | None = None
+    """Coins of each asset posted as collateral, shape (n, A); none where absent."""
 
     def __len__(self) -> int:
         return len(self.cash)
+
+    def where(self, chosen: NDArray[np.bool_]) -> CrossAccounts:
+        """Some of the accounts, in the same order."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        given: dict[str, Any] = {name: x[chosen] for name, x in columns.items() if x is not None}
+        return CrossAccounts(**given)
 
 
 class PastMargin(ValueError):
@@ -51,7 +65,12 @@ class PastMargin(ValueError):
 
 
 def compile_accounts(
-    cross: CrossAccounts, schedules: Mapping[tuple[int, int], Schedule], start_price: Array, venues: int, barrier: Array
+    cross: CrossAccounts,
+    schedules: Mapping[tuple[int, int], Schedule],
+    start_price: Array,
+    venues: int,
+    barrier: Array,
+    dtype: str = "float64",
 ) -> Accounts:
     """Lay accounts into blocks of one venue, in the order of the price move that can reach them.
 
@@ -61,10 +80,18 @@ def compile_accounts(
         start_price: Index price of each asset at the start [USD].
         venues: Number of venues.
         barrier: Covariance of the log moves of the trigger test, shape (A, A).
+        dtype: Of the tables.
 
     Raises:
+        InputError: An account has coins as collateral.
         PastMargin: An account would be liquidated before the first step.
     """
+    if cross.coins is not None and cross.coins.any():
+        row = int(cross.row[np.argmax(cross.coins.any(axis=1))])
+        raise InputError(
+            f"portfolio.collateral: the account of row {row + 1} of the positions has coins, expected USD alone: coins "
+            "as collateral are not supported yet. Give its cash in USD, or take the account out."
+        )
     assets = len(start_price)
     floor, rate = _tiers(schedules, venues, assets)
     deduction = deductions(floor, rate)
@@ -84,27 +111,27 @@ def compile_accounts(
     place, blocks = _blocks(cross.venue[order])
     shape = (blocks, BLOCK_OF_ACCOUNTS)
 
-    def laid(values: Array) -> Array:
-        table = np.zeros((blocks * BLOCK_OF_ACCOUNTS, *values.shape[1:]))
+    def laid(values: Array) -> Any:
+        table = np.zeros((blocks * BLOCK_OF_ACCOUNTS, *values.shape[1:]), dtype)
         table[place] = values[order]
-        return np.moveaxis(table.reshape(*shape, *values.shape[1:]), 1, -1)
+        return host(np.moveaxis(table.reshape(*shape, *values.shape[1:]), 1, -1))
 
     venue = np.zeros(blocks, np.int32)
     venue[place // BLOCK_OF_ACCOUNTS] = cross.venue[order]
     return Accounts(
         venue=host(venue),
-        quantity=host(laid(coins)),
-        entry=host(laid(entry - 1)),
-        equity=host(laid(equity)),
-        count=host(laid(cross.count)),
-        floor=host(floor),
-        rate=host(rate),
-        deduction=host(deduction),
-        counted_fee=host(counted),
+        quantity=laid(coins),
+        entry=laid(entry - 1),
+        equity=laid(equity),
+        count=laid(cross.count),
+        floor=host(floor, dtype),
+        rate=host(rate, dtype),
+        deduction=host(deduction, dtype),
+        counted_fee=host(counted, dtype),
         staged=host([v in first and first[v].staged for v in range(venues)], bool),
         down=host([first[v].down if v in first else 1 for v in range(venues)], np.int32),
         whole_below=host([first[v].whole_below if v in first else 1 for v in range(venues)], np.int32),
-        barrier=host(barrier),
+        barrier=host(barrier, dtype),
         pairs=PAIRS,
     )
 
@@ -126,3 +153,33 @@ def _blocks(venue: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
     first = np.concatenate([[0], np.cumsum(blocks)])[:-1] * BLOCK_OF_ACCOUNTS
     within = np.arange(len(venue)) - np.repeat(starts, sizes)
     return np.repeat(first, sizes) + within, int(blocks.sum())
+
+
+def coins_held(accounts: Accounts) -> Array:
+    """Coins of all accounts at the start, longs and shorts, both positive, shape (v a s); worth 1 USD each."""
+    held = np.asarray(accounts.quantity, np.float64) * np.asarray(accounts.count, np.float64)[:, None]
+    sides = np.stack([np.maximum(held, 0).sum(axis=-1), np.maximum(-held, 0).sum(axis=-1)], axis=-1)
+    venues, assets, _ = accounts.rate.shape
+    table = np.zeros((venues, assets, 2))
+    np.add.at(table, np.asarray(accounts.venue), sides)
+    return table
+
+
+def paths_together(accounts: Accounts | None) -> int:
+    """Paths that one device simulates together, so that the state of their accounts stays below `STATE_BYTES`.
+
+    A power of two from `FEWEST_PATHS` to `BLOCK`, by the number of accounts and assets and the dtype alone: neither the
+    number of paths nor of devices changes it, so that it never changes a path.
+    """
+    if accounts is None:
+        return BLOCK
+    import jax
+
+    def shape(x: Any) -> jax.ShapeDtypeStruct:
+        # Sizes alone count here: of 64 bits JAX would warn where it does not use them yet.
+        return jax.ShapeDtypeStruct(x.shape, np.float32 if x.dtype.kind == "f" else x.dtype)
+
+    of_one_path = jax.eval_shape(lambda given: open_holdings(given, 1), jax.tree.map(shape, accounts))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(of_one_path))
+    most = STATE_BYTES // (numbers * accounts.equity.dtype.itemsize)
+    return min(BLOCK, max(FEWEST_PATHS, 1 << (most.bit_length() - 1) if most else 0))

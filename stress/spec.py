@@ -11,7 +11,9 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 BLOCK = 512
-"""Paths that one device simulates together. Chunks of whole blocks give the same paths to the last bit."""
+"""Paths that one device simulates together; fewer where accounts on cross margin need the memory
+(`stress.cross.paths_together`), by what is simulated alone. Chunks of whole blocks give the same paths to the last bit:
+as a chunk above this is a multiple of it and every block a power of two, it is whole blocks with any accounts."""
 
 
 class InputError(Exception):

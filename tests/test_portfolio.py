@@ -23,7 +23,7 @@ GOOD = "okx,7,ETH,-2.5,4100,1000,isolated,3\nbinance,7,BTC,0.5,112000.5,-20,isol
 
 
 def read(path: Path) -> Positions:
-    return read_positions(path, VENUES, LISTED, ASSETS)
+    return read_positions(path, VENUES, LISTED, ASSETS).rows
 
 
 def write(folder: Path, text: str) -> Path:
@@ -68,8 +68,8 @@ BAD_ROWS = {
     ),
     "unknown asset": ("okx,1,BTX,1,1,1,isolated,1", "asset is 'BTX'"),
     "no account": ("okx,,BTC,1,1,1,isolated,1", "account is empty, expected a name or a number"),
-    "cross": ("okx,1,BTC,1,1,,cross,1", "mode is 'cross', expected 'isolated': cross margin is not supported yet"),
-    "bad mode": ("okx,1,BTC,1,1,1,Isolated,1", "mode is 'Isolated', expected 'isolated'. Correct it."),
+    "margin on cross": ("okx,1,BTC,1,1,5,cross,1", "margin is 5.0, expected an empty cell where mode is 'cross'"),
+    "bad mode": ("okx,1,BTC,1,1,1,Isolated,1", "mode is 'Isolated', expected 'isolated' or 'cross'. Correct it."),
     "zero quantity": ("okx,1,BTC,0,1,1,isolated,1", "quantity is 0.0, expected coins other than 0"),
     "NaN quantity": ("okx,1,BTC,nan,1,1,isolated,1", "quantity is nan, expected coins"),
     "endless quantity": ("okx,1,BTC,-inf,1,1,isolated,1", "quantity is -inf, expected coins"),
@@ -102,7 +102,7 @@ def test_a_bad_row_is_named(tmp_path: Path, row: str, message: str) -> None:
 
 @pytest.mark.parametrize(
     "early, late",
-    [(a, b) for a, b in itertools.permutations(("cross", "NaN margin", "count not whole", "no venue"), 2)],
+    [(a, b) for a, b in itertools.permutations(("margin on cross", "NaN margin", "count not whole", "no venue"), 2)],
 )
 def test_the_first_bad_row_is_named_whichever_column_it_is_in(tmp_path: Path, early: str, late: str) -> None:
     path = write(tmp_path, f"{HEADER}{GOOD}{BAD_ROWS[early][0]}\n{BAD_ROWS[late][0]}\n")

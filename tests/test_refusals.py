@@ -107,7 +107,14 @@ ROWS = {
     "asset that does not exist": ("here,1,LTC,10,100,12,isolated,50", ["row 1", "asset", "LTC"]),
     "past its trigger": ("here,1,BTC,10,100,-5,isolated,50", ["row 1", "margin is -5 USD", "100 USD"]),
     "exactly at its trigger": ("here,1,BTC,1,100,0.5,isolated,50", ["row 1", "margin is 0.5 USD", "100 USD"]),
-    "cross": ("here,1,BTC,10,100,,cross,50", ["row 1", "cross margin is not supported yet"]),
+    "cross without a collateral file": (
+        "here,1,BTC,10,100,,cross,50",
+        ["row 1", "mode is 'cross'", "account '1' at 'here'", "Name the file in portfolio.collateral"],
+    ),
+    "margin of an account on cross margin": (
+        "here,1,BTC,10,100,12,cross,50",
+        ["row 1", "margin is 12.0, expected an empty cell", "portfolio.collateral"],
+    ),
     "duplicate": ("here,2,BTC,10,100,12,isolated,50", ["account", "2"]),
     "zero quantity": ("here,1,BTC,0,100,12,isolated,50", ["row 1", "quantity"]),
     "negative price": ("here,1,BTC,10,-100,12,isolated,50", ["row 1", "entry_price", "-100"]),
@@ -128,6 +135,137 @@ def test_an_empty_portfolio_is_refused(small: Path, liqstress: Command) -> None:
     positions = small.parent / "positions.csv"
     positions.write_text(positions.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     assert "positions.csv" in refused(liqstress, small)
+
+
+CROSS = """venue,account,asset,quantity,entry_price,margin,mode,count
+here,a,BTC,10,100,,cross,2
+here,1,BTC,10,100,12,isolated,50
+here,a,ETH,-50,10,,cross,2
+here,b,ETH,100,10,,cross,1
+"""
+"""Two accounts on cross margin, in equity by 60 and 70 USD, and an isolated position."""
+COLLATERAL = """venue,account,token,amount
+here,a,USD,60
+here,b,USD,70
+"""
+
+
+def write_cross(small: Path) -> Path:
+    """The small config with accounts on cross margin; its collateral file."""
+    (small.parent / "positions.csv").write_text(CROSS, encoding="utf-8")
+    collateral = small.parent / "collateral.csv"
+    collateral.write_text(COLLATERAL, encoding="utf-8")
+    edit(small, 'positions = "positions.csv"', 'positions = "positions.csv"\ncollateral = "collateral.csv"')
+    return collateral
+
+
+CROSS_ROWS = {
+    "count that differs": (
+        "here,a,ETH,-50,10,,cross,2",
+        "here,a,ETH,-50,10,,cross,3",
+        ["row 3", "count is 3.0, expected 2 as in row 1", "account 'a'"],
+    ),
+    "cross and isolated under one account": (
+        "here,1,BTC",
+        "here,a,BTC",
+        ["row 2: account is 'a'", "BTC", "as in row 1"],
+    ),
+    "cross and isolated in different markets": (
+        "here,1,BTC,10,100,12,isolated,50\nhere,a,ETH,-50,10,,cross,2\nhere,b,ETH,100,10,,cross,1",
+        "here,b,BTC,10,100,12,isolated,50\nhere,a,ETH,-50,10,,cross,2\nhere,b,ETH,100,10,,cross,1",
+        ["row 2: mode is 'isolated', expected 'cross' as in row 4", "account 'b' at 'here'", "rename the account"],
+    ),
+    "no cash and no collateral": (
+        "here,b,ETH",
+        "here,c,ETH",
+        ["collateral.csv: row 2: account is 'b', expected an account with positions on cross margin"],
+    ),
+    "one more account than collateral": (
+        "here,b,ETH,100,10,,cross,1",
+        "here,b,ETH,100,10,,cross,1\nhere,c,ETH,100,10,,cross,1",
+        ["row 5: account is 'c'", "without cash and without collateral", "collateral.csv. Add one"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CROSS_ROWS)
+def test_a_wrong_account_on_cross_margin_is_refused(name: str, small: Path, liqstress: Command) -> None:
+    write_cross(small)
+    old, new, words = CROSS_ROWS[name]
+    edit(small.parent / "positions.csv", old, new)
+    line = refused(liqstress, small)
+    assert all(word in line for word in words), line
+
+
+COLLATERALS = {
+    "unknown venue": ("here,b", "her,b", ["row 2: venue is 'her', expected one of here", "Did you mean 'here'?"]),
+    "no account": ("here,b", "here,", ["row 2: account is empty"]),
+    "account that has none": ("here,b", "here,z", ["row 2: account is 'z'", "positions.csv. Correct it"]),
+    "account of an isolated position": ("here,b", "here,1", ["row 2: account is '1'", "on cross margin"]),
+    "token that is not an asset": ("b,USD", "b,DAI", ["row 2: token is 'DAI', expected one of USD, BTC, ETH"]),
+    "misspelt token": ("b,USD", "b,USDT", ["row 2: token is 'USDT'", "Did you mean 'USD'?"]),
+    "no token": ("b,USD", "b,", ["row 2: token is empty"]),
+    "NaN": ("70", "nan", ["row 2: amount is nan, expected a number of USD or of coins"]),
+    "no amount": ("70", "", ["row 2: amount is empty"]),
+    "endless": ("70", "inf", ["row 2: amount is inf"]),
+    "text": ("70", "much", ["row 2: amount is 'much', expected a number"]),
+    "owed coins": ("USD,70", "ETH,-1", ["row 2: amount is -1.0, expected coins of at least 0"]),
+    "coins": ("USD,70", "ETH,10", ["row 4", "coins as collateral are not supported yet"]),
+    "repeated": (
+        "here,b,USD,70",
+        "here,b,USD,70\nhere,a,USD,5",
+        ["row 3: token is 'USD' with venue 'here' and account 'a' as in row 1", "Add the amounts up"],
+    ),
+    "at its margin": ("60", "7.5", ["row 1", "equity", "is 7.5 USD", "the 7.5 USD that its positions require"]),
+    "past its margin": ("60", "-5", ["positions.csv: row 1", "at 'here' is -5 USD", "Add to its collateral"]),
+    "single position past its margin": ("70", "-5", ["row 4, cash of this account on cross margin is -5 USD"]),
+    "missing column": ("token,", "", ["column 'token' is missing, expected venue, account, token, amount"]),
+    "ragged": ("here,b,USD,70", "here,b,USD", ["row 2 has 3 columns, expected 4 as in the header"]),
+    "thousands": ("70", "7,000", ["row 2 has 5 columns"]),
+    "no rows": (COLLATERAL, "venue,account,token,amount\n", ["positions.csv: row 1: account is 'a'", "Add one"]),
+    "empty": (COLLATERAL, "", ["collateral.csv: is empty", "file of collateral"]),
+}
+
+
+@pytest.mark.parametrize("name", COLLATERALS)
+def test_wrong_collateral_is_refused(name: str, small: Path, liqstress: Command) -> None:
+    collateral = write_cross(small)
+    old, new, words = COLLATERALS[name]
+    edit(collateral, old, new)
+    line = refused(liqstress, small)
+    assert all(word in line for word in words), line
+
+
+def test_accounts_on_cross_margin_are_not_refused(small: Path, liqstress: Command) -> None:
+    """And what the tests above refuse is refused for the reason they name; cash may be owed against profit."""
+    edit(write_cross(small), "60", "-60")
+    edit(small.parent / "positions.csv", "here,a,BTC,10,100", "here,a,BTC,10,90")
+    outcome = liqstress("check", small)
+    assert outcome.code == 0, outcome.err
+    assert "# engines: 51 accounts on ladders, 2 on cross margin" in outcome.out
+
+
+def test_a_collateral_file_that_is_not_there_is_refused(small: Path, liqstress: Command) -> None:
+    write_cross(small).unlink()
+    assert "collateral.csv" in refused(liqstress, small)
+
+
+def test_collateral_without_accounts_on_cross_margin_is_refused(small: Path, liqstress: Command) -> None:
+    collateral = write_cross(small)
+    write_small(small.parent / "plain")
+    (small.parent / "positions.csv").write_bytes((small.parent / "plain" / "positions.csv").read_bytes())
+    line = refused(liqstress, small)
+    assert f"{collateral}: is the collateral of accounts on cross margin" in line
+    assert "Leave out portfolio.collateral" in line
+
+
+def test_collateral_beside_a_population_is_refused(small: Path, liqstress: Command) -> None:
+    write_cross(small)
+    population = Path(__file__).resolve().parents[1] / "configs" / "populations" / "default.toml"
+    edit(small, 'positions = "positions.csv"', f'population = "{population}"')
+    line = refused(liqstress, small)
+    assert "portfolio: collateral is" in line
+    assert "beside a population" in line
 
 
 def replay(folder: Path, btc: str) -> Path:
