@@ -27,9 +27,9 @@ class Devices:
         """For people: kind, number and model."""
         return f"{self.kind} ({len(self.all)} x {self.all[0].device_kind})"
 
-    def dividing(self, chunk: int) -> Devices:
-        """As many of them as share a chunk evenly, in whole blocks where it has any."""
-        shares = chunk // BLOCK if chunk % BLOCK == 0 else chunk
+    def dividing(self, chunk: int, together: int = BLOCK) -> Devices:
+        """As many of them as share a chunk evenly, in whole blocks of paths simulated `together` where it has any."""
+        shares = chunk // together if chunk % together == 0 else chunk
         count = next(n for n in range(len(self.all), 0, -1) if shares % n == 0)
         return Devices(self.kind, self.all[:count])
 

@@ -20,7 +20,7 @@ import numpy as np
 from stress.config import Run, config_json, digest
 from stress.devices import Devices, Kind, choose
 from stress.results import VARIABLES, coords, dataset, open_run
-from stress.spec import BLOCK, RunError
+from stress.spec import RunError
 from stress.store import Store, read_attributes
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ def run(
     key = digest(config)
     if is_finished(path, key) and not (resume and _damaged(path)):
         return open_sound(path)
-    devices = choose(device).dividing(config.chunk)
+    devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    store = _store(path, config, _provenance(config, key, devices), resume=resume)
+    store = _store(path, config, _provenance(config, key, simulation.devices), resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
     todo = _simulate(simulation, store, wanted, progress or (lambda done, paths: None))
@@ -152,10 +152,12 @@ class Simulation:
     config: Run
     compute: Callable[[int], Any]
     """Starts a chunk and returns its arrays while they are still being made."""
+    devices: Devices
+    """Those that share a chunk."""
 
     @classmethod
     def of(cls, config: Run, devices: Devices) -> Simulation:
-        """Build world, ladders and shock, and put them on the devices."""
+        """Build world, ladders, accounts and shock, and put them on as many of the devices as share a chunk evenly."""
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
@@ -163,15 +165,17 @@ class Simulation:
 
         if config.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
-        program, mesh = _program(devices, config.chunk)
         built = build(config)
-        fixed = jax.device_put((built.world, built.ladders, built.shock), NamedSharding(mesh, PartitionSpec()))
+        devices = devices.dividing(config.chunk, built.together)
+        program, mesh = _program(devices, config.chunk, built.together)
+        arrays = built.world, built.ladders, built.shock, built.accounts
+        fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
         seed = np.uint32(config.seed)
 
         def compute(i: int) -> Any:
             return program(seed, np.int32(i * config.chunk), *fixed)
 
-        return cls(config, compute)
+        return cls(config, compute, devices)
 
     def chunks(self, wanted: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Arrays of each chunk, paths first; the next chunk is computed while one is being written."""
@@ -186,7 +190,7 @@ class Simulation:
 
 
 @cache
-def _program(devices: Devices, chunk: int) -> tuple[Callable[..., Any], Any]:
+def _program(devices: Devices, chunk: int, together: int) -> tuple[Callable[..., Any], Any]:
     """The program that simulates a chunk of paths, and its mesh; runs of equal shapes share what is compiled."""
     import jax
     import jax.numpy as jnp
@@ -195,10 +199,10 @@ def _program(devices: Devices, chunk: int) -> tuple[Callable[..., Any], Any]:
 
     mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
     local = chunk // len(devices.all)
-    size = min(local, BLOCK)
+    size = min(local, together)
 
-    def block(first: Any, seed: Any, world: Any, ladders: Any, shock: Any) -> Any:
-        outputs = simulate(shock.paths(path_keys(seed, first, size)), ladders, world)
+    def block(first: Any, seed: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+        outputs = simulate(shock.paths(path_keys(seed, first, size)), ladders, world, accounts)
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
 
     def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
@@ -219,7 +223,7 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
     Raises:
         InputError: The config or a file it names is wrong.
     """
-    simulation = Simulation.of(config, choose(device).dividing(config.chunk))
+    simulation = Simulation.of(config, choose(device))
     parts = [arrays for _, arrays in simulation.chunks(list(range(-(-config.paths // config.chunk))))]
     arrays = {name: np.concatenate([part[name] for part in parts])[: config.paths] for name in VARIABLES}
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})

@@ -27,10 +27,14 @@ from stress.run import Simulation
 prepare()
 both = tuple(jax.devices("cpu"))
 assert len(both) == 2
-text, out = open(sys.argv[1]).read(), sys.argv[2]
-for name, chunk, devices in (("one", 16, both[:1]), ("two", 48, both)):
+text, out, paths, state = open(sys.argv[1]).read(), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+import stress.cross
+stress.cross.STATE_BYTES = state
+for name, chunk, devices in (("one", 16, both[:1]), ("two", paths, both)):
     run = Run.model_validate_json(text).model_copy(update={"chunk": chunk})
-    parts = dict(Simulation.of(run, Devices("cpu", devices)).chunks(list(range(48 // chunk))))
+    simulation = Simulation.of(run, Devices("cpu", devices))
+    assert simulation.devices.all == devices
+    parts = dict(simulation.chunks(list(range(paths // chunk))))
     whole = {k: np.concatenate([parts[i][k] for i in sorted(parts)]) for k in parts[0]}
     np.savez(f"{out}/{name}.npz", **whole)
 """
@@ -47,20 +51,67 @@ def one_market(tmp_path: Path, positions: Positions, **changes) -> Run:
     return run_of([place], {"A": 0.05}, file, **(base | changes))
 
 
+def on_one_and_two(run: Run, folder: Path, paths: int, state_bytes: int) -> dict[str, dict[str, np.ndarray]]:
+    """The same paths in chunks of 16 on one device, and in one chunk shared by two.
+
+    Args:
+        run: To simulate.
+        folder: For what passes between the processes.
+        paths: How many.
+        state_bytes: What the state of accounts on cross margin may take.
+    """
+    (folder / "run.json").write_text(run.model_dump_json())
+    given = [str(folder / "run.json"), str(folder), str(paths), str(state_bytes)]
+    subprocess.run([sys.executable, "-W", "error", "-c", DEVICES, *given], check=True, timeout=300)
+    return {file.stem: dict(np.load(file)) for file in sorted(folder.glob("*.npz"))}
+
+
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory):
-    """The same 48 paths in three chunks of 16 on one device, and in one chunk shared by two, 24 each."""
+    """48 paths of isolated positions: on two devices 24 each."""
     folder = tmp_path_factory.mktemp("devices")
     run = one_market(folder, positions_of(crowd(np.random.default_rng(3), [(0, 0)])))
-    (folder / "run.json").write_text(run.model_dump_json())
-    command = [sys.executable, "-W", "error", "-c", DEVICES, str(folder / "run.json"), str(folder)]
-    subprocess.run(command, check=True, timeout=300)
-    return {file.stem: dict(np.load(file)) for file in sorted(folder.glob("*.npz"))}
+    return on_one_and_two(run, folder, 48, 2**28)
+
+
+def cross_market(folder: Path) -> Run:
+    """150 accounts on cross margin with a position in one or both of two markets, in 32 bits."""
+    rng, rows, posted = np.random.default_rng(5), [], []
+    for i in range(150):
+        usd = rng.lognormal(13.5, 1, 2) * rng.choice([-1, 1], 2) * (rng.random(2) < [1, 0.8])
+        rows += [f"one,{i},{asset},{x / 100!r},100,,cross,2" for asset, x in zip("AB", usd.tolist(), strict=True) if x]
+        posted.append(f"one,{i},USD,{float(np.abs(usd).sum()) / rng.uniform(3, 25)!r}")
+    header = "venue,account,asset,quantity,entry_price,margin,mode,count"
+    (folder / "positions.csv").write_text("\n".join([header, *rows, ""]))
+    (folder / "collateral.csv").write_text("\n".join(["venue,account,token,amount", *posted, ""]))
+    layers = market(take_bound_bps=50, auction_usd_per_hour=2e6, throughput_usd_per_minute=2e6)
+    place = venue("one", {"A": layers, "B": layers}, pools=[pool(1e9, 3)], liquidation_fee_bps=50)
+    wild = {"kind": "gbm", "daily_volatility": {"A": 0.5, "B": 0.6}, "correlation": 0.5}
+    files = {"positions": str(folder / "positions.csv"), "collateral": str(folder / "collateral.csv")}
+    return run_of(
+        [place], {"A": 0.05, "B": 0.06}, None, portfolio=files, shock=wild, horizon_hours=1, dtype="float32",
+        impact={"i_ref": 0.01}, barrier_correction=True, chunk=16,
+    )  # fmt: skip
 
 
 def test_chunks_and_devices_change_no_bit(outputs):
     one, two = outputs["one"], outputs["two"]
     assert one["absorbed_volume"].sum(axis=(0, 1, 2, 3)).min() > 0
+    for name, value in one.items():
+        np.testing.assert_array_equal(two[name], value, err_msg=name)
+
+
+def test_chunks_and_devices_change_no_bit_of_accounts_on_cross_margin(tmp_path):
+    """64 paths in blocks of 16, the fewest, because the accounts may take next to no memory: on two devices 32 each."""
+    run = cross_market(tmp_path)
+    built = build(run)
+    assert built.accounts is not None
+    assert built.book.accounts > 0
+    outputs = on_one_and_two(run, tmp_path, 64, 1)
+    one, two = outputs["one"], outputs["two"]
+    assert one["absorbed_volume"].sum(axis=(0, 1, 2, 3))[:3].min() > 0
+    assert len(np.unique(one["accounts_liquidated"])) > 1
+    assert set(np.unique(one["status"])) == {0}
     for name, value in one.items():
         np.testing.assert_array_equal(two[name], value, err_msg=name)
 
