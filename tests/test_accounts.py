@@ -204,7 +204,11 @@ RULES = st.fixed_dictionaries(
 
 @given(RULES)
 @settings(
-    max_examples=12, deadline=None, derandomize=True, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_random_worlds_are_exact(tmp_path_factory, rules):
     """Any rules, any accounts: one program, as shapes do not change."""
