@@ -249,6 +249,26 @@ def test_check_prints_a_config_that_means_the_same(small: Path, liqstress: Comma
     assert "# book: exact" in outcome.out
 
 
+def test_the_run_on_cross_margin(liqstress: Command, tmp_path: Path) -> None:
+    """An hour of 16 of its paths; and its files are what its script writes."""
+    config, folder = ROOT / "configs" / "cross_margin.toml", ROOT / "configs" / "portfolios"
+    checked = liqstress("check", config)
+    assert checked.code == 0, checked.err
+    assert "# accounts: 2,732, 1.25 bn USD long and 765 M USD short" in checked.out
+    assert "# engines: 540 accounts on ladders, 2,192 on cross margin" in checked.out
+    done = liqstress("run", config, "--out", tmp_path / "run.zarr", "--paths", "16", "--set", "chunk=16",
+                     "--set", "horizon_hours=1")  # fmt: skip
+    assert done.code == 0, done.err
+    ds = stress.open_run(tmp_path / "run.zarr").load()
+    assert set(np.unique(ds["status"])) == {0}
+    assert float(ds["ledger_residual"].max()) < 1e-6
+    assert float(ds["liquidation_volume"].sum(["hour", "venue", "asset", "side"]).min()) > 20e6
+    assert float(ds["accounts_liquidated"].sum(["hour", "venue"]).max()) <= 2732
+    subprocess.run([sys.executable, folder / "cross_margin.py", tmp_path], check=True)
+    for name in ("cross_margin-positions.csv", "cross_margin-collateral.csv"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
 def test_the_committed_schema_is_what_the_command_writes(liqstress: Command) -> None:
     assert json.loads(liqstress("schema").out) == schema()
     committed = (ROOT / "configs" / "schema.json").read_text(encoding="utf-8")
