@@ -14,6 +14,7 @@ from stress_kernels.pytree import host
 
 from stress.portfolio import Positions
 from stress.triggers import bankruptcy_price, deductions, trigger_price
+from stress.venues import FractionStaging, RestoreStaging, Staging, TierStaging
 
 Array = NDArray[np.float64]
 Key = tuple[int, int, int]
@@ -42,9 +43,16 @@ class Schedule:
     fee: float
     """Fee on what is closed [1]."""
     fee_in_trigger: bool
-    staged: bool
-    down: int = 1
-    whole_below: int = 1
+    staging: Staging
+    pause_steps: int = 0
+    """Steps after a partial close until the account is tested again; for accounts on cross margin."""
+    riskiest_first: bool = False
+    """Of several positions only the one that requires most is closed."""
+
+    @property
+    def counted_fee(self) -> float:
+        """Fee where the trigger counts it, else 0 [1]."""
+        return self.fee if self.fee_in_trigger else 0.0
 
     @property
     def deduction(self) -> Array:
@@ -74,10 +82,11 @@ class Closings:
 def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule: Schedule) -> Closings:
     """All forced orders of accounts of one sign, each closing assumed to execute at its trigger.
 
-    A staged account is cut to the floor of a lower bracket, keeps its equity but for the fee, and meets its next
-    trigger with what is left. One whose equity does not outlast the fee of the cut would close in the next round and
-    closes whole. Longs move down the brackets; a short's notional grows back on the way to its next
-    trigger, so it is cut to the same floor again, in steps that shrink quickly.
+    A staged account is cut as the venue's rule says, keeps its equity but for the fee, and meets its next trigger with
+    what is left. One whose equity does not outlast the fee of the cut would close in the next round and closes whole.
+    By `tiers`, longs move down the brackets; a short's notional grows back on the way to its next trigger, so it is
+    cut to the same floor again, in steps that shrink quickly. By `fraction`, an account that the cut leaves past its
+    next trigger fails the next test and closes whole; any other begins anew. Nobody pauses between two closings.
 
     Args:
         cash: margin - q entry [USD], shape (n).
@@ -86,21 +95,22 @@ def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule:
         count: Copies of each account, shape (n).
         schedule: The market's brackets and staging.
     """
-    counted = schedule.fee if schedule.fee_in_trigger else 0.0
-    rate, deduction = schedule.rate, schedule.deduction
+    rate, deduction, counted = schedule.rate, schedule.deduction, schedule.counted_fee
     owner, before = np.arange(len(cash)), np.full(len(cash), np.nan)
     parts: list[tuple[NDArray[Any], ...]] = []
     for last in [False] * (MOST_CLOSINGS - 1) + [True]:
         trigger = trigger_price(cash, quantity, rate, deduction, counted)
-        # What is left after a cut may be past its trigger at once.
-        trigger = np.fmin(trigger, before) if len(quantity) and quantity[0] > 0 else np.fmax(trigger, before)
         price = bankruptcy_price(cash, quantity)
         size, sign = np.abs(quantity), np.sign(quantity)
+        # What is left after a cut may be past its trigger at once.
+        failed = sign * trigger >= sign * before
+        trigger = np.where(failed, before, trigger)
         reachable = trigger > 0
         safe = np.where(reachable, trigger, 1.0)
-        left = np.where(reachable, _target(size * trigger, schedule) / safe, 0.0)
+        equity = sign * size * (trigger - price)
+        left = np.where(reachable, _target(size * safe, equity, failed, schedule) / safe, 0.0)
         fee = schedule.fee * (size - left) * trigger
-        cut = (left > 0) & (left < size) & (sign * size * (trigger - price) > fee) & (schedule.staged and not last)
+        cut = (left > 0) & (left < size) & (equity > fee) & (not last)
         closed = np.where(cut, size - left, size)
         parts.append(
             (trigger, closed * count, np.where(cut, trigger, price), np.where(reachable, price / safe, 1.0),
@@ -116,13 +126,30 @@ def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule:
     return Closings(*columns)
 
 
-def _target(notional: Array, schedule: Schedule) -> Array:
-    """Notional to which an account is cut; 0 where it is closed whole [USD]."""
-    floors = schedule.floor[np.isfinite(schedule.floor)]
-    tier = np.searchsorted(floors * (1 + FLOOR_TOLERANCE), notional, side="left") - 1
-    tier = np.maximum(tier, 0)
-    lower = np.maximum(tier - (schedule.down - 1), 0)
-    return np.where(tier < schedule.whole_below, 0.0, floors[lower])
+def _target(notional: Array, equity: Array, failed: NDArray[np.bool_], schedule: Schedule) -> Array:
+    """Notional to which an account is cut; 0 where it is closed whole [USD].
+
+    Args:
+        notional: At the trigger [USD].
+        equity: At the trigger [USD].
+        failed: Whether the account was cut before and has not passed a test since.
+        schedule: The market's brackets and staging.
+    """
+    match schedule.staging:
+        case TierStaging() as rule:
+            floors = schedule.floor[np.isfinite(schedule.floor)]
+            tier = np.searchsorted(floors * (1 + FLOOR_TOLERANCE), notional, side="left") - 1
+            tier = np.maximum(tier, 0)
+            lower = np.maximum(tier - (rule.down - 1), 0)
+            return np.where(tier < rule.whole_below, 0.0, floors[lower])
+        case FractionStaging() as rule:
+            return np.where(failed | (notional <= rule.above_usd), 0.0, (1 - rule.share) * notional)
+        case RestoreStaging() as rule:
+            # target (rate_j n - D_j + fee n) <= E in every tier
+            most = (equity[:, None] / rule.target + schedule.deduction) / (schedule.rate + schedule.counted_fee)
+            return np.min(most, axis=1)
+        case _:
+            return np.zeros_like(notional)
 
 
 @dataclass(frozen=True)
@@ -308,7 +335,7 @@ def _class_margins(side: Side) -> tuple[Array, NDArray[np.bool_]]:
 def _mean_rate(side: Side, schedule: Schedule) -> float:
     """Mean marginal maintenance rate at the trigger, and the fee where it is counted [1]."""
     orders = side.orders
-    counted = schedule.fee if schedule.fee_in_trigger else 0.0
+    counted = schedule.counted_fee
     usable = (orders.accounts > 0) & np.isfinite(side.depth)
     if not usable.any():
         return float(schedule.rate[0]) + counted

@@ -36,6 +36,7 @@ from stress.cross import CrossAccounts, PastMargin, coins_held, compile_accounts
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Gbm, Merton, Prescribed, Replay
 from stress.spec import InputError
+from stress.venues import Staging, WholeStaging
 
 _DAY = 86400.0
 _BARRIER = 0.5826
@@ -206,11 +207,17 @@ def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
                     rate=np.array([tier.rate for tier in tiers]),
                     fee=venue.liquidation_fee_bps / 1e4,
                     fee_in_trigger=venue.fee_in_trigger,
-                    staged=venue.staging.kind == "tiers",
-                    down=venue.staging.down,
-                    whole_below=venue.staging.whole_below,
+                    staging=venue.staging,
+                    pause_steps=_pause_steps(venue.staging, run.step_seconds),
+                    riskiest_first=venue.closing_order == "riskiest_first",
                 )
     return schedules
+
+
+def _pause_steps(staging: Staging, step_seconds: int) -> int:
+    """Steps until an account is tested again; a pause that no step divides ends with the next step."""
+    pause = 0.0 if isinstance(staging, WholeStaging) else staging.pause_seconds
+    return int(np.ceil(pause / step_seconds - 1e-9))
 
 
 def _world(run: Run, held: np.ndarray) -> World:

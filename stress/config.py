@@ -251,11 +251,14 @@ def _included(value: Any, base: Path, where: str) -> Any:
 
 
 def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key, anything else is replaced."""
+    """Tables merge key by key, but for those of another kind; anything else is replaced."""
     merged = dict(under)
     for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merged(merged[key], value) if both else value
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -305,7 +308,7 @@ def _file_digest(file: str | None) -> str | None:
 def schema() -> dict[str, Any]:
     """JSON schema of a run's TOML file, for editors."""
     whole = Run.model_json_schema()
-    described = "A file, and what differs from it; tables merge, anything else is replaced."
+    described = "A file, and what differs from it; tables merge unless of another kind, anything else is replaced."
     file = {
         "type": "object",
         "properties": {"file": {"type": "string"}},

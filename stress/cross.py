@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from stress_kernels.pytree import host
 from stress.book import Schedule
 from stress.spec import BLOCK, InputError
 from stress.triggers import deductions
+from stress.venues import FractionStaging, RestoreStaging, TierStaging
 
 Array = NDArray[np.float64]
 
@@ -116,6 +117,12 @@ def compile_accounts(
         table[place] = values[order]
         return host(np.moveaxis(table.reshape(*shape, *values.shape[1:]), 1, -1))
 
+    def of_venue(pick: Callable[[Schedule], Any], missing: Any, kind: Any = None) -> Any:
+        return host([pick(first[v]) if v in first else missing for v in range(venues)], kind)
+
+    def of_rule(kind: type, name: str, missing: Any, dtype: Any = None) -> Any:
+        return of_venue(lambda s: getattr(s.staging, name) if isinstance(s.staging, kind) else missing, missing, dtype)
+
     venue = np.zeros(blocks, np.int32)
     venue[place // BLOCK_OF_ACCOUNTS] = cross.venue[order]
     return Accounts(
@@ -128,11 +135,17 @@ def compile_accounts(
         rate=host(rate, dtype),
         deduction=host(deduction, dtype),
         counted_fee=host(counted, dtype),
-        staged=host([v in first and first[v].staged for v in range(venues)], bool),
-        down=host([first[v].down if v in first else 1 for v in range(venues)], np.int32),
-        whole_below=host([first[v].whole_below if v in first else 1 for v in range(venues)], np.int32),
+        staged=of_venue(lambda s: isinstance(s.staging, TierStaging), False),
+        down=of_rule(TierStaging, "down", 1, np.int32),
+        whole_below=of_rule(TierStaging, "whole_below", 1, np.int32),
+        riskiest_first=of_venue(lambda s: s.riskiest_first, False),
+        share=of_rule(FractionStaging, "share", 1.0, dtype),
+        share_above=of_rule(FractionStaging, "above_usd", np.inf, dtype),
+        target=of_rule(RestoreStaging, "target", 0.0, dtype),
+        pause=of_venue(lambda s: s.pause_steps, 0, np.int32),
         barrier=host(barrier, dtype),
         pairs=PAIRS,
+        memory=any(s.pause_steps > 0 or isinstance(s.staging, FractionStaging) for s in first.values()),
     )
 
 

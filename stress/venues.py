@@ -64,15 +64,52 @@ class Market(Spec):
         return self
 
 
-class Staging(Spec):
-    """How a triggered account is closed."""
+class WholeStaging(Spec):
+    """The whole account at once."""
 
-    kind: Literal["full", "tiers"]
-    """`full`: the whole account at once; `tiers`: down to a lower bracket, then tested again."""
+    kind: Literal["full"]
+
+
+class _Staged(Spec):
+    """Closes in parts. An account without equity is closed whole under any rule."""
+
+    pause_seconds: NonNegative = 0.0
+    """After a partial close the account is not tested for this long, and then up to the next step [s].
+
+    Isolated positions on ladders do not pause: they are tested again at once.
+    """
+
+
+class TierStaging(_Staged):
+    """Every position down to a lower bracket, then tested again."""
+
+    kind: Literal["tiers"]
     down: Literal[1, 2] = 1
     """How many brackets a partial close goes down."""
     whole_below: Literal[1, 2] = 1
     """Accounts in this many lowest brackets close whole."""
+
+
+class FractionStaging(_Staged):
+    """A share first; the rest, unless the account passes a test before."""
+
+    kind: Literal["fraction"]
+    share: Annotated[Number, Field(gt=0, lt=1)]
+    """Share of every position that goes first [1]."""
+    above_usd: NonNegative = 0.0
+    """Accounts of at most this notional close whole [USD]."""
+
+
+class RestoreStaging(_Staged):
+    """The smallest share of every position after which equity is a multiple of what is required."""
+
+    kind: Literal["restore"]
+    target: Annotated[Number, Field(gt=1)]
+    """That multiple, of maintenance and a counted fee [1]."""
+
+
+Staging = Annotated[WholeStaging | TierStaging | FractionStaging | RestoreStaging, Field(discriminator="kind")]
+"""How a triggered account is closed."""
 
 
 class Adl(Spec):
@@ -133,6 +170,8 @@ class Venue(Spec):
     mark_window_minutes: Positive
     """Window of the average basis [min]."""
     staging: Staging
+    closing_order: Literal["proportional", "riskiest_first"] = "proportional"
+    """What staging closes of an account of several positions: of each, or only the one that requires most."""
     adl: Adl
     funding: Funding
     pools: Annotated[Many[Pool], Field(min_length=1)]

@@ -51,13 +51,44 @@ class Case:
     differs: tuple = ()
 
 
+TIERWISE = {"kind": "tiers", "down": 1, "whole_below": 1}
+FIFTH = {"kind": "fraction", "share": 0.2, "above_usd": 1e6}
+RESTORED = {"kind": "restore", "target": 1.5}
+
+
+def staged(staging: dict, order: str = "proportional", impact: float = 0.003, path: Callable = two_way, **more) -> Case:
+    """A case of partial closes; ladders, which do not pause and take every closing at its trigger, have no part.
+
+    All goes to the book: of one who rests with next to no equity, ADL in the engine may take more than he has.
+    """
+    rules = {"staging": staging, "closing_order": order} | more
+    return Case({"tiers": TIERS}, rules, impact=impact, path=path, layers="book", isolated=0)
+
+
 CASES = {
     "no impact": Case(impact=0, layers="book"),
     "impact": Case(),
     "contagion": Case(run={"impact": {"i_ref": 0.01, "contagion": 0.2, "delta": 0.5, "rho": 0.6}}, layers="book"),
     "tiers of maintenance": Case({"tiers": TIERS}),
-    "closed by tiers": Case(
-        {"tiers": TIERS}, {"staging": {"kind": "tiers", "down": 1, "whole_below": 1}}, layers="book", isolated=0
+    "closed by tiers": staged(TIERWISE),
+    "by tiers, a pause": staged(TIERWISE | {"pause_seconds": 90}),
+    "riskiest first": staged({"kind": "full"}, "riskiest_first"),
+    "by tiers, riskiest first": staged(TIERWISE, "riskiest_first"),
+    "a fraction": staged(FIFTH),
+    "a fraction, a pause": staged(FIFTH | {"pause_seconds": 30}),
+    "a fraction, riskiest first, a pause": staged(FIFTH | {"pause_seconds": 30}, "riskiest_first"),
+    "restored": staged(RESTORED),
+    "restored, riskiest first, a pause": staged(RESTORED | {"pause_seconds": 120}, "riskiest_first"),
+    "restored, fee in the trigger": staged(RESTORED, liquidation_fee_bps=50, fee_in_trigger=True),
+    "a pause at a standing price": staged(FIFTH | {"pause_seconds": 200}, impact=0, path=plateaus),
+    "by tiers, adl": Case(
+        SHORT_BOOK | {"tiers": TIERS}, adl() | {"pools": [pool(2e6)], "staging": TIERWISE}, isolated=0, socialised=True
+    ),
+    "by tiers, socialised losses": Case(
+        {"tiers": TIERS},
+        adl("pro_rata", "mark") | {"pools": [pool(1e5)], "staging": TIERWISE},
+        isolated=0,
+        socialised=True,
     ),
     "fee, surplus to the trader": Case(venue={"liquidation_fee_bps": 125, "surplus_to": "trader"}),
     "fee, surplus to the pool": Case(venue={"liquidation_fee_bps": 50}),

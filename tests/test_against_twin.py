@@ -9,7 +9,8 @@ Three things are approximations by design, each measured here on its own:
 - **Order in the engine's queue.** A ladder admits by trigger, the prose pro rata among those triggered in a round. An
   account that waits settles when its last part is closed, so in a falling market the ladder takes its losses earlier
   and in other hands. `in_trigger_order` gives the twin the ladder's order; what is left then is everything else.
-- **Partial closes** (`tiers`) are further rungs that assume a close at the trigger.
+- **Partial closes** (`tiers`, `fraction`, `restore`) are further rungs that assume a close at the trigger, and no pause
+  after it. An account counts as liquidated when its last rung is passed, in the twin when it is triggered first.
 - **Winners** are known by the mean entry price of their ladder: an account that is not in profit may be deleveraged
   in another's stead. With `pro_rata` what is left of an account is better covered and its trigger moves, exactly where
   entries are equal; with `queue` the one account that is closed in part keeps its trigger.
@@ -22,6 +23,24 @@ from reference.bridge import engine, in_trigger_order, twin_of, watch_as_often
 from reference.population import THIN, paths, positions_of, stressed
 
 MILLION = 1e6
+WHOLE = {"kind": "full"}
+FIFTH = {"kind": "fraction", "share": 0.2, "above_usd": 1e5}
+RESTORED = {"kind": "restore", "target": 1.5}
+PAUSE = {"pause_seconds": 30}
+FIFTH_WITHIN = {
+    "liquidation_volume": 0.008, "worst hour": 0.02, "deficit": 0.03, "surplus": 0.2, "first_round_volume": 0.08,
+    "adl_volume": 0.015, "adl_haircut": 0.05,
+}  # fmt: skip
+RESTORED_WITHIN = {
+    "liquidation_volume": 0.025, "worst hour": 0.1, "deficit": 0.15, "surplus": 0.4, "first_round_volume": 0.09,
+    "adl_volume": 0.045, "adl_haircut": 0.08,
+}  # fmt: skip
+OTHER_RULES = {
+    "a fraction": (FIFTH, FIFTH_WITHIN),
+    "a fraction, a pause": (FIFTH | PAUSE, FIFTH_WITHIN),
+    "restored": (RESTORED, RESTORED_WITHIN),
+    "restored, a pause": (RESTORED | PAUSE, RESTORED_WITHIN),
+}
 
 
 @pytest.fixture
@@ -60,7 +79,7 @@ def error(ours, theirs, name: str) -> float:
 
 def test_full_staging(both):
     """Measured: the worst hour 0.28 %; deficit +0.36, surplus +0.06, adl volume -0.14, haircut -0.08 %."""
-    ours, theirs = both(by_trigger=True, staging="full")
+    ours, theirs = both(by_trigger=True, staging=WHOLE)
     assert worst_hour(ours, theirs) < 0.01
     for name in ("deficit", "surplus", "adl_volume", "adl_haircut"):
         assert abs(error(ours, theirs, name)) < 0.02, name
@@ -70,7 +89,7 @@ def test_full_staging(both):
 def test_rally_after_deleveraging(both):
     """Winners closed `pro_rata` are better covered when prices come back. Measured: the worst hour 0.28 %; deficit
     +0.36, surplus +0.03, haircut -0.08 %; without moved triggers that hour was 91 % too high."""
-    ours, theirs = both(by_trigger=True, staging="full", ranking="pro_rata")
+    ours, theirs = both(by_trigger=True, staging=WHOLE, ranking="pro_rata")
     assert by_hour(theirs)[1, -1] > 100 * MILLION
     assert worst_hour(ours, theirs) < 0.01
     for name in ("deficit", "surplus", "adl_volume", "adl_haircut"):
@@ -83,7 +102,7 @@ def test_full_staging_without_a_queue(both):
     The last path rallies after winners were deleveraged: there the twin liquidates two accounts of 14 M USD that the
     ladder had closed as winners. That hour is left out.
     """
-    ours, theirs = both(staging="full", throughput=1e15)
+    ours, theirs = both(staging=WHOLE, throughput=1e15)
     rally = by_hour(theirs)[1, -1]
     assert MILLION < rally < 30 * MILLION
     assert worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs))) < 0.01
@@ -95,7 +114,7 @@ def test_full_staging_without_a_queue(both):
 
 def test_order_in_the_queue(both):
     """Against the prose's order. Measured: the worst hour 0.35 %; deficit +10 (by path +2 to +14), haircut -10 %."""
-    ours, theirs = both(staging="full")
+    ours, theirs = both(staging=WHOLE)
     assert worst_hour(ours, theirs) < 0.01
     assert abs(error(ours, theirs, "adl_volume")) < 0.03
     assert 0 < error(ours, theirs, "deficit") < 0.13
@@ -105,7 +124,7 @@ def test_order_in_the_queue(both):
 def test_pools_of_a_tenth(both):
     """Pools run dry and losses are socialised. Measured: volume -0.8, deficit +1.2, adl volume -1.7, haircut -2.5,
     socialised +4.7 %; nearly all of it from the last path, where one pool is exhausted a round earlier."""
-    ours, theirs = both(by_trigger=True, staging="full", pool_usd=THIN)
+    ours, theirs = both(by_trigger=True, staging=WHOLE, pool_usd=THIN)
     bounds = {"liquidation_volume": 0.02, "deficit": 0.03, "adl_volume": 0.03, "adl_haircut": 0.05}
     for name, bound in (bounds | {"socialised_loss": 0.1}).items():
         assert abs(error(ours, theirs, name)) < bound, name
@@ -124,6 +143,33 @@ def test_partial_closes(both):
     assert abs(error(ours, theirs, "deficit")) < 0.06
     assert abs(error(ours, theirs, "surplus")) < 0.09
     assert abs(error(ours, theirs, "first_round_volume")) < 0.05
+
+
+@pytest.mark.parametrize("name", OTHER_RULES)
+def test_partial_closes_by_other_rules(both, name):
+    """A fifth first, above 100,000 USD; and as much as restores 1.5 times the maintenance; without a queue.
+
+    Measured, in % of the sum over the run, without a pause and with one of 30 s, which ladders cannot follow:
+
+    |                         | fraction    | restore     |
+    |-------------------------|-------------|-------------|
+    | volume                  | -0.5, -0.1  | -1.8, -1.2  |
+    | its worst hour          | 1.2, 1.2    | 7.8, 4.7    |
+    | deficit                 | +1.4, -1.6  | +12, +7     |
+    | surplus (3 or 2 M USD)  | -16, -10    | -33, -29    |
+    | first round             | +6, -3      | +6, -7      |
+    | adl volume              | -0.7, +0.2  | -3.3, -1.6  |
+    | haircut                 | +3.3, -2.1  | +6, -1      |
+
+    An account that a fall takes far past its trigger closes more in the twin, and at the mark, not at its trigger: the
+    ladder leaves it too much equity. With `restore` the ladder ends 14 % fewer accounts than the twin triggers.
+    """
+    staging, bounds = OTHER_RULES[name]
+    ours, theirs = both(staging=staging, throughput=1e15)
+    hours = worst_hour(*({"liquidation_volume": out["liquidation_volume"][..., :-1]} for out in (ours, theirs)))
+    assert hours < bounds["worst hour"]
+    for output, bound in bounds.items():
+        assert output == "worst hour" or abs(error(ours, theirs, output)) < bound, output
 
 
 def test_defaults(both):

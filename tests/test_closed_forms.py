@@ -53,6 +53,26 @@ def test_published_isolated_liquidation_prices(quantity, entry, rate, deduction,
     assert bankruptcy_price(cash, q)[0] == pytest.approx(entry - 1535443.01 / quantity)
 
 
+@pytest.mark.parametrize("quantity", [1, -1])
+@pytest.mark.parametrize(
+    ("staging", "left", "at_last"),
+    [
+        ({"kind": "fraction", "share": 0.2, "above_usd": 8.9e5}, 0.8, 0.0),
+        ({"kind": "fraction", "share": 0.2}, 0.8, 0.64),
+        ({"kind": "restore", "target": 1.5}, 2 / 3, 4 / 9),
+    ],
+)
+def test_after_a_partial_close_the_next_trigger_is_that_of_what_is_left(simulated, quantity, staging, left, at_last):
+    """A share is closed at the trigger T; what is left, on the cash less that share of T, has its own trigger."""
+    first = LONG_TRIGGER if quantity > 0 else SHORT_TRIGGER
+    worth = (90 if quantity > 0 else 110) - (1 - left) * first
+    second = worth / (left * (1 - 0.01 * quantity))
+    safe, hit = second * (1 + quantity * 1e-9), second * (1 - quantity * 1e-9)
+    out = simulated([(quantity, 10)], [safe], [hit], staging=staging)
+    volume = out["liquidation_volume"].sum(axis=(0, 1, 2, 3))
+    assert volume == pytest.approx([K * (1 - left) * safe, K * (1 - at_last) * hit], rel=1e-8)
+
+
 @pytest.mark.parametrize(("quantity", "trigger"), [(1, LONG_TRIGGER), (-1, SHORT_TRIGGER)])
 def test_liquidated_exactly_when_the_mark_crosses(simulated, quantity, trigger):
     safe, hit = trigger * (1 + quantity * 1e-9), trigger * (1 - quantity * 1e-9)

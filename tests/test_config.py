@@ -118,6 +118,15 @@ def test_included_files_are_relative_to_the_config_and_merge_deep(small: Path) -
     assert (venue.funding.cap, venue.funding.clamp) == (0.5, 0.0005)
 
 
+def test_a_table_of_another_kind_is_replaced(small: Path) -> None:
+    other = '[venues.here]\nfile = "here.toml"\nstaging = { kind = "tiers", down = 2 }\n'
+    text = small.read_text(encoding="utf-8").replace('here = "here.toml"', other).replace("[venues]\n", "")
+    small.write_text(text, encoding="utf-8")
+    again = {"file": str(small.parent / "here.toml"), "staging": {"kind": "restore", "target": 2}}
+    assert load_config(small).venues["here"].staging.model_dump()["down"] == 2
+    assert load_config(small, overrides={"venues.here": again}).venues["here"].staging.kind == "restore"
+
+
 @pytest.mark.parametrize(
     ("text", "key", "value"),
     [

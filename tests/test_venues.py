@@ -14,7 +14,7 @@ import pytest
 
 from stress.spec import InputError, read_toml, validate
 from stress.triggers import deductions, maintenance
-from stress.venues import Market, Venue
+from stress.venues import Market, TierStaging, Venue
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs" / "venues").glob("*.toml"))
@@ -104,7 +104,8 @@ def test_venues_differ_where_their_rules_do() -> None:
     assert [v.fee_in_trigger for v in (binance, bybit, okx)] == [False, False, True]
     assert [v.liquidation_fee_bps for v in (binance, bybit, okx)] == [125, 0, 5]
     assert [v.surplus_to for v in (binance, bybit, okx)] == ["trader", "pool", "pool"]
-    assert [(v.staging.down, v.staging.whole_below) for v in (binance, bybit, okx)] == [(1, 1), (1, 1), (2, 2)]
+    by_tiers = [v.staging for v in (binance, bybit, okx) if isinstance(v.staging, TierStaging)]
+    assert [(rule.down, rule.whole_below) for rule in by_tiers] == [(1, 1), (1, 1), (2, 2)]
     assert [v.mark for v in (binance, bybit, okx)] == ["median", "median", "index_average"]
     assert binance.funding.model_dump(exclude={"source"}) == okx.funding.model_dump(exclude={"source"})
 
@@ -265,3 +266,34 @@ def test_an_unknown_key_is_refused_with_a_suggestion(where: tuple[str, ...], wro
     inner[wrong] = inner.pop(meant)
     named = ".".join([*where, wrong])
     assert f"venue.toml: {named} is not a known key. Did you mean '{meant}'?" in refusal(data)
+
+
+STAGINGS = {
+    "full": {},
+    "tiers": {"down": 2, "whole_below": 2, "pause_seconds": 30},
+    "fraction": {"share": 0.2, "above_usd": 1e5, "pause_seconds": 30},
+    "restore": {"target": 1.25, "pause_seconds": 0},
+}
+
+
+@pytest.mark.parametrize("kind", STAGINGS)
+def test_every_staging_has_its_own_fields_only(kind: str) -> None:
+    data = table("okx") | {"staging": {"kind": kind} | STAGINGS[kind]}
+    assert validate(Venue, data, "venue.toml").staging.model_dump() == data["staging"]
+    foreign = next(key for other, keys in STAGINGS.items() for key in keys if key not in STAGINGS[kind])
+    data["staging"][foreign] = 1
+    assert refusal(data).startswith(f"venue.toml: staging.{foreign} is not a known key. ")
+
+
+@pytest.mark.parametrize(
+    ("staging", "line"),
+    [
+        ({"kind": "restore", "target": 1}, "staging.target is 1, expected greater than 1. Change it."),
+        ({"kind": "fraction", "share": 1}, "staging.share is 1, expected less than 1. Change it."),
+        ({"kind": "fraction"}, "staging.share is missing, a value was expected. Add it."),
+        ({"kind": "tiers", "pause_seconds": -1}, "staging.pause_seconds is -1, expected greater than or equal to 0."),
+        ({"kind": "ful"}, "staging.kind is 'ful', expected one of 'full', 'tiers', 'fraction', 'restore'. Choose one."),
+    ],
+)
+def test_staging_out_of_bounds_is_refused(staging: dict[str, Any], line: str) -> None:
+    assert f"venue.toml: {line}" in refusal(table("okx") | {"staging": staging})

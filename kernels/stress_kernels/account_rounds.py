@@ -19,9 +19,11 @@ from stress_kernels.accounts import (
     Accounts,
     Holdings,
     Look,
+    Rests,
     bankruptcy_move,
     coins_to_close,
     equity,
+    only_a_share,
     radius,
     short_of_margin,
 )
@@ -117,8 +119,10 @@ def trigger(
         before = now.waiting[block, path]
         idle = jnp.all(before <= 0, axis=1) & (accounts.count[block] > 0)
         alive = idle & jnp.any(look.quantity != 0, axis=1)
-        hit = alive & short_of_margin(look, accounts)
-        waiting = jnp.where(hit[:, None], coins_to_close(look, accounts), before)
+        tested, begun = _tested(now, alive, block, path)
+        hit = tested & short_of_margin(look, accounts)
+        partly = only_a_share(look, accounts) & ~begun
+        waiting = jnp.where(hit[:, None], coins_to_close(look, accounts, hit, partly), before)
         count = accounts.count[block][:, None]
         usd = count * waiting * (1 + look.move[..., None])
         value = count * waiting * (1 + bankruptcy_move(look, accounts))
@@ -142,15 +146,56 @@ def trigger(
         now = replace(
             now,
             waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
-            closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
             hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
+            closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
             anchor=now.anchor.at[block, :, path].set(mark_log[market, :, lane], mode="drop"),
-            radius=now.radius.at[block, path].set(radius(look, alive & ~hit, accounts), mode="drop"),
+            radius=now.radius.at[block, path].set(radius(look, tested & ~hit, accounts), mode="drop"),
             busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
+            rests=_noted(now.rests, block, path, alive & ~tested, (begun & (hit | ~tested)) | (hit & partly)),
         )
         return now, found
 
     return for_pairs(wanted, accounts.pairs, visit, (holdings, none))
+
+
+def _tested(
+    now: Holdings, alive: Bool[Array, "g b"], block: Int[Array, " g"], path: Int[Array, " g"]
+) -> tuple[Bool[Array, "g b"], Bool[Array, "g b"]]:
+    """Whom of the living no pause spares the test; and of whom a fraction was closed since the last one passed."""
+    if now.rests is None:
+        return alive, jnp.zeros_like(alive)
+    return alive & (now.rests.until[block, path] <= now.rests.step), now.rests.begun[block, path]
+
+
+def _noted(
+    rests: Rests | None,
+    block: Int[Array, " g"],
+    path: Int[Array, " g"],
+    resting: Bool[Array, "g b"],
+    begun: Bool[Array, "g b"],
+) -> Rests | None:
+    """What the test has shown of those that rest."""
+    if rests is None:
+        return None
+    return replace(
+        rests,
+        begun=rests.begun.at[block, path].set(begun, mode="drop"),
+        someone=rests.someone.at[block, path].set(jnp.any(resting, axis=1), mode="drop"),
+    )
+
+
+def _paused(
+    rests: Rests | None,
+    block: Int[Array, " g"],
+    path: Int[Array, " g"],
+    who: Bool[Array, "g b"],
+    pause: Int[Array, " g"],
+) -> Rests | None:
+    """Those that were closed in part begin their pause."""
+    if rests is None:
+        return None
+    until = jnp.where(who, (rests.step + pause[:, None]).astype(rests.until.dtype), rests.until[block, path])
+    return replace(rests, until=rests.until.at[block, path].set(until, mode="drop"))
 
 
 def close(
@@ -202,10 +247,10 @@ def close(
         closed = waits * part[market, :, lane][..., None]
         fixed, earned, fee = _average(went, market, world)
         price = fixed + earned + (1 - fixed) * (1 + zero_at)
-        now, paid, surplus, loss = _settled(now, look, block, path, closed, price, closed * fee)
+        owed, pause = closed * fee, accounts.pause[market]
+        now, paid, surplus, loss = _settled(now, look, block, path, closed, price, owed, pause)
         by_usd = _shares(closed * (1 + mark))
-        charged = closed * fee
-        by_fee = jnp.where(jnp.any(charged > 0, axis=1, keepdims=True), _shares(charged), by_usd)
+        by_fee = jnp.where(jnp.any(owed > 0, axis=1, keepdims=True), _shares(owed), by_usd)
 
         def posted(to: Array, values: Array) -> Array:
             sums = by_side(jnp.where(real, values * count[:, None], 0.0), look.quantity)
@@ -280,6 +325,7 @@ def _settled(
     closed: Float[Array, "g a b"],
     price: Float[Array, "g a b"],
     owed: Float[Array, "g a b"],
+    pause: Int[Array, " g"],
 ) -> tuple[Holdings, Float[Array, "g b"], Float[Array, "g b"], Float[Array, "g b"]]:
     """The accounts after the trades; and what they paid as fee, left as surplus, and lacked [USD]."""
     sign, mark = jnp.sign(look.quantity), look.move[..., None]
@@ -301,11 +347,12 @@ def _settled(
         waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
         money=now.money.at[block, path].set(jnp.where(gone, 0.0, money - fee), mode="drop"),
         fee=now.fee.at[block, path].set(jnp.where(done, 0.0, debt), mode="drop"),
-        # Who was closed in part is tested again at once.
+        # Who was closed in part is tested again at once, or looked at for the pause.
         radius=now.radius.at[block, path].set(
             jnp.where(jnp.any(done & ~gone, axis=1), LOOK, now.radius[block, path]), mode="drop"
         ),
         busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
+        rests=_paused(now.rests, block, path, done & ~gone, pause),
     )
     return now, fee, surplus, loss
 

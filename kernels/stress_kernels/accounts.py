@@ -13,12 +13,17 @@ path, `n` path of a round. Money and coins are of one copy of an account.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.pytree import pytree, static
 
+_HALVINGS = 32
+"""Of the share that restores an account's margin."""
 _REACH = 0.25
 """Farthest that a block's radius is taken [log]."""
 _FLOOR_TOLERANCE = 1e-3
@@ -50,10 +55,36 @@ class Accounts:
     """Positions are cut to the floor of a lower tier; otherwise closed whole."""
     down: Int[Array, " v"]
     whole_below: Int[Array, " v"]
+    riskiest_first: Bool[Array, " v"]
+    """Of several positions only the one that requires most is closed."""
+    share: Float[Array, " v"]
+    """Share that is closed at first of an account of more than `share_above` [1]."""
+    share_above: Float[Array, " v"]
+    """[USD]; infinite where no account is closed so."""
+    target: Float[Array, " v"]
+    """Equity after a close, in multiples of what is required; 0 where the rule is another [1]."""
+    pause: Int[Array, " v"]
+    """Steps until an account that was closed in part is tested again."""
     barrier: Float[Array, "a a"]
     """Covariance of the log moves by which triggers are moved for what a path does between its steps."""
     pairs: int = static()
     """Pairs of a block and a path that are looked at together."""
+    memory: bool = static()
+    """Whether any venue has to know later that it has closed an account in part: a fraction of it, or with a pause."""
+
+
+@pytree
+class Rests:
+    """Accounts between two closes."""
+
+    begun: Bool[Array, "k p b"]
+    """Whether a fraction was closed and no test has been passed since."""
+    until: Int[Array, "k p b"]
+    """Step from which an account is tested again."""
+    someone: Bool[Array, "k p"]
+    """Whether anyone in a block rests."""
+    step: Int[Array, ""]
+    """The present one."""
 
 
 @pytree
@@ -69,10 +100,10 @@ class Holdings:
     """Owed on what was closed since the trigger [USD]."""
     taken: Float[Array, "k p a b"]
     """Socialised so far [USD per coin held]."""
-    closing: Bool[Array, "k p b"]
-    """Whether anything of an account waited when the round, or an earlier one, had looked for triggers."""
     hit: Bool[Array, "k p b"]
     """Whether an account was ever triggered."""
+    closing: Bool[Array, "k p b"]
+    """Whether anything of an account waited when the round opened: it is no winner, closed in part or not."""
     paid: Float[Array, "v a p"]
     """Funding paid so far by one long coin [USD]."""
     anchor: Float[Array, "k a p"]
@@ -81,6 +112,8 @@ class Holdings:
     """Log move of any mark from there up to which nobody in the block can be reached."""
     busy: Bool[Array, "k p"]
     """Whether anything waits in a block."""
+    rests: Rests | None
+    """Where any venue needs them."""
 
 
 def open_holdings(accounts: Accounts, paths: int) -> Holdings:
@@ -95,13 +128,29 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         money=money,
         fee=jnp.zeros_like(money),
         taken=jnp.zeros_like(legs),
-        closing=jnp.zeros(money.shape, bool),
         hit=jnp.zeros(money.shape, bool),
+        closing=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
         anchor=jnp.zeros((blocks, assets, paths), dtype),
         radius=jnp.full((blocks, paths), LOOK, dtype),
         busy=jnp.zeros((blocks, paths), bool),
+        rests=Rests(
+            begun=jnp.zeros(money.shape, bool),
+            until=jnp.zeros(money.shape, jnp.int32),
+            someone=jnp.zeros((blocks, paths), bool),
+            step=jnp.asarray(0),
+        )
+        if accounts.memory
+        else None,
     )
+
+
+def wake(holdings: Holdings, step: Int[Array, ""]) -> Holdings:
+    """Open a step: a block in which someone rests is looked at in it, wherever the marks are."""
+    if holdings.rests is None:
+        return holdings
+    rests = replace(holdings.rests, step=step)
+    return replace(holdings, rests=rests, radius=jnp.where(rests.someone, LOOK, holdings.radius))
 
 
 def positions(accounts: Accounts) -> Float[Array, "v a s"]:
@@ -188,19 +237,67 @@ def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[
     return jnp.maximum(least - jnp.sqrt(jnp.max(jnp.diagonal(accounts.barrier))), 0.0)
 
 
-def coins_to_close(look: Look, accounts: Accounts) -> Float[Array, "g a b"]:
+def only_a_share(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
+    """Accounts so large that a share of them is closed first."""
+    notional = jnp.sum(jnp.abs(look.quantity) * (1 + look.move[..., None]), axis=1)
+    return notional > accounts.share_above[look.venue][:, None]
+
+
+def coins_to_close(
+    look: Look, accounts: Accounts, hit: Bool[Array, "g b"], partly: Bool[Array, "g b"]
+) -> Float[Array, "g a b"]:
     """What the venue's staging rule closes of a triggered account at once [coins, positive].
 
     `full`, and without equity: everything. `tiers`: every position down to the floor of its tier or of the one below;
-    a position in the lowest tiers is left alone while another is above them, and if none is, all are closed.
+    a position in the lowest tiers is left alone while another is above them, and if none is, all are closed. Where the
+    riskiest goes first, of these only the one with the largest maintenance; the others wait for the next test.
+    `fraction`: a share of it. `restore`: the smallest share after which equity is the target multiple of what is
+    required, if the close is at the mark and without a fee: neither the fill nor the fee is known yet.
+
+    Args:
+        hit: Whose coins are asked for; of the others anything may be said.
+        partly: Whom a venue that closes a fraction closes so.
     """
-    size, mark = jnp.abs(look.quantity), 1 + look.move[..., None]
-    notional, floor = size * mark, accounts.floor[look.venue]
+    size, mark, venue = jnp.abs(look.quantity), 1 + look.move[..., None], look.venue
+    notional, floor = size * mark, accounts.floor[venue]
     tier = jnp.maximum(jnp.sum(notional[:, :, None] > floor[..., None] * (1 + _FLOOR_TOLERANCE), axis=2), 1)
-    lower = jnp.maximum(tier - accounts.down[look.venue][:, None, None], 0)
+    lower = jnp.maximum(tier - accounts.down[venue][:, None, None], 0)
     target = jnp.take_along_axis(floor, lower, axis=2)
-    above = (tier > accounts.whole_below[look.venue][:, None, None]) & (size > 0)
+    above = (tier > accounts.whole_below[venue][:, None, None]) & (size > 0)
     cut = jnp.where(above, jnp.where(target > 0, size - target / mark, size), 0.0)
     cut = jnp.where(jnp.any(above, axis=1, keepdims=True), cut, size)
-    whole = ~accounts.staged[look.venue][:, None] | (equity(look, look.move[..., None]) <= 0)
-    return jnp.where(whole[:, None], size, cut)
+    cut = jnp.where(accounts.staged[venue][:, None, None], cut, size)
+    cut = _where_any(accounts.riskiest_first[venue][:, None] & hit, lambda: _riskiest(look, accounts, cut), cut)
+    cut = jnp.where(partly[:, None], accounts.share[venue][:, None, None] * cut, cut)
+    cut = _where_any((accounts.target[venue] > 0)[:, None] & hit, lambda: _restoring(look, accounts, cut), cut)
+    return jnp.where((equity(look, look.move[..., None]) <= 0)[:, None], size, cut)
+
+
+def _where_any(
+    chosen: Bool[Array, "g b"], changed: Callable[[], Float[Array, "g a b"]], of: Float[Array, "g a b"]
+) -> Float[Array, "g a b"]:
+    """`changed()` of the accounts chosen and `of` the others, worked out only where anyone is chosen."""
+    return jax.lax.cond(jnp.any(chosen), lambda: jnp.where(chosen[:, None], changed(), of), lambda: of)
+
+
+def _riskiest(look: Look, accounts: Accounts, cut: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
+    """Of the positions in `cut`, the one with the largest maintenance."""
+    kept = maintenance(jnp.abs(look.quantity) * (1 + look.move[..., None]), look.venue, accounts)
+    first = jnp.argmax(jnp.where(cut > 0, kept, -jnp.inf), axis=1, keepdims=True)
+    return jnp.where(jnp.arange(cut.shape[1])[None, :, None] == first, cut, 0.0)
+
+
+def _restoring(look: Look, accounts: Accounts, cut: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
+    """The smallest share of `cut` after which equity is the target multiple of what is required; all, if none is."""
+    size, mark = jnp.abs(look.quantity), 1 + look.move[..., None]
+    most = equity(look, look.move[..., None]) / jnp.maximum(accounts.target[look.venue], 1.0)[:, None]
+
+    def halved(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) / 2
+        enough = required((size - middle[:, None] * cut) * mark, look.venue, accounts) <= most
+        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
+
+    zero = jnp.zeros_like(most)
+    share = jax.lax.fori_loop(0, _HALVINGS, halved, (zero, zero + 1))[1]
+    return share[:, None] * cut

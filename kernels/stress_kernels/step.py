@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels.account_rounds import restless
 from stress_kernels.account_winners import Cross
-from stress_kernels.accounts import LOOK, Accounts, Holdings
+from stress_kernels.accounts import LOOK, Accounts, Holdings, wake
 from stress_kernels.cascade import Held, cascade_round, observe, press, triggered
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
@@ -64,7 +64,8 @@ def step(
     held = Held(exogenous=exogenous, depth=depth, basis_average=average)
     now = quotes(exogenous, u_local, u_global, average, world)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
-    state, record, memory, paid = _fund(state, carry.record, memory, carry.holdings, like, world)
+    rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
+    state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world)
     state, record, holdings = _cascade(observe(state, world), record, paid, held, like, ladders, world, accounts)
     state, record = _unwind(state, record, held, like, world)
     state, memory = _watch(observe(state, world), memory, world)

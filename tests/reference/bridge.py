@@ -65,6 +65,9 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
     def of_venue(pick) -> np.ndarray:
         return np.array([pick(v) for v in venues])
 
+    def of_staging(name: str, missing: float) -> np.ndarray:
+        return of_venue(lambda v: getattr(v.staging, name, missing))
+
     return World(
         start_price=start_price, sigma=sigma, listed=listed, adv=of_market("adv_usd", 1.0),
         i_ref=run.impact.i_ref, delta=run.impact.delta, rho=run.impact.rho,
@@ -74,7 +77,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         fee=of_venue(lambda v: v.liquidation_fee_bps / 1e4), fee_in_trigger=of_venue(lambda v: v.fee_in_trigger),
         surplus_to_pool=of_venue(lambda v: v.surplus_to == "pool"), mark_rule=of_venue(lambda v: v.mark),
         mark_window_s=of_venue(lambda v: v.mark_window_minutes * 60), staging=of_venue(lambda v: v.staging.kind),
-        tiers_down=of_venue(lambda v: v.staging.down), whole_below=of_venue(lambda v: v.staging.whole_below),
+        tiers_down=of_staging("down", 1), whole_below=of_staging("whole_below", 1),
         adl_rank=of_venue(lambda v: v.adl.ranking), adl_close=of_venue(lambda v: v.adl.close_at),
         adl_share=of_venue(lambda v: np.nan if v.adl.drawdown_share is None else v.adl.drawdown_share),
         adl_window_s=of_venue(lambda v: v.adl.drawdown_window_hours * 3600),
@@ -90,7 +93,14 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         takeover_multiple=np.array([p.takeover_multiple for v in venues for p in v.pools]),
         dt=dt, rounds=run.rounds,
         barrier_shift=0.5826 * diffusion * np.sqrt(dt / 86400) * run.barrier_correction,
-        **neutral(listed.shape[0], listed.shape[1], sum(len(v.pools) for v in venues)),
+        **neutral(listed.shape[0], listed.shape[1], sum(len(v.pools) for v in venues))
+        | {
+            "closing_order": of_venue(lambda v: v.closing_order),
+            "cooldown_s": of_staging("pause_seconds", 0.0),
+            "fraction": of_staging("share", 1.0),
+            "fraction_above": of_staging("above_usd", 0.0),
+            "restore_target": of_staging("target", 1.5),
+        },
     )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def stressed(rows: int = 6000, **overrides: Any) -> tuple[Run, Built]:
         "portfolio.population.rows": rows,
         "horizon_hours": 2,
     }
-    everywhere = {"staging": "staging.kind", "ranking": "adl.ranking"}
+    everywhere = {"staging": "staging", "ranking": "adl.ranking"}
     for key, value in overrides.items():
         for name in VENUES:
             if key in everywhere:
