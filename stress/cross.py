@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stress_kernels.accounts import Accounts, open_holdings
+from stress_kernels.accounts import Accounts, Collateral, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
-from stress.spec import BLOCK, InputError
+from stress.spec import BLOCK
 from stress.triggers import deductions
 from stress.venues import FractionStaging, RestoreStaging, TierStaging
 
@@ -30,12 +30,12 @@ FEWEST_PATHS = 16
 
 @dataclass(frozen=True)
 class CrossAccounts:
-    """Accounts with one cash and any positions, one array element each; the others of a row's arrays are 0."""
+    """Accounts with one margin and any positions, one array element each; the others of a row's arrays are 0."""
 
     venue: NDArray[np.int32]
     """Index into the run's venues, shape (n)."""
     quantity: Array
-    """Signed coins, shape (n, A)."""
+    """Signed coins, or USD of inverse contracts, shape (n, A)."""
     entry_price: Array
     """USD per coin, shape (n, A)."""
     cash: Array
@@ -57,6 +57,16 @@ class CrossAccounts:
         return CrossAccounts(**given)
 
 
+@dataclass(frozen=True)
+class Currencies:
+    """Which coins are money, where any are."""
+
+    haircut: Array
+    """What a coin of each asset counts less in the trigger at each venue [1], shape (V, A)."""
+    inverse: NDArray[np.bool_]
+    """Markets whose contracts are settled in coins, shape (V, A)."""
+
+
 class PastMargin(ValueError):
     """An account is at or past its trigger at the starting marks."""
 
@@ -72,6 +82,7 @@ def compile_accounts(
     venues: int,
     barrier: Array,
     dtype: str = "float64",
+    currencies: Currencies | None = None,
 ) -> Accounts:
     """Lay accounts into blocks of one venue, in the order of the price move that can reach them.
 
@@ -82,32 +93,31 @@ def compile_accounts(
         venues: Number of venues.
         barrier: Covariance of the log moves of the trigger test, shape (A, A).
         dtype: Of the tables.
+        currencies: Coins that are money; needed where an account has any, or an inverse contract.
 
     Raises:
-        InputError: An account has coins as collateral.
         PastMargin: An account would be liquidated before the first step.
     """
-    if cross.coins is not None and cross.coins.any():
-        row = int(cross.row[np.argmax(cross.coins.any(axis=1))])
-        raise InputError(
-            f"portfolio.collateral: the account of row {row + 1} of the positions has coins, expected USD alone: coins "
-            "as collateral are not supported yet. Give its cash in USD, or take the account out."
-        )
     assets = len(start_price)
     floor, rate = _tiers(schedules, venues, assets)
     deduction = deductions(floor, rate)
-    coins = cross.quantity * start_price
+    inverse = np.zeros(cross.quantity.shape, bool) if currencies is None else currencies.inverse[cross.venue]
+    contracts = cross.quantity * np.where(inverse, 1.0, start_price)
     entry = np.where(cross.quantity != 0, cross.entry_price / start_price, 1.0)
-    equity = cross.cash + np.sum(coins * (1 - entry), axis=1)
+    equity = cross.cash + np.sum(np.where(inverse, 0.0, contracts * (1 - entry)), axis=1)
+    coins = np.zeros_like(contracts) if cross.coins is None else cross.coins * start_price
+    owned = coins + np.where(inverse, contracts * (1 / entry - 1), 0.0)
+    haircut = 0.0 if currencies is None else currencies.haircut[cross.venue]
+    weighted = equity + np.sum(owned - haircut * coins, axis=1)
     first = {v: schedules[v, a] for v, a in sorted(schedules, reverse=True)}
     counted = np.array([first[v].fee * first[v].fee_in_trigger if v in first else 0.0 for v in range(venues)])
-    size = np.abs(coins)
+    size = np.abs(contracts)
     kept = np.max(rate[cross.venue] * size[..., None] - deduction[cross.venue], axis=2)
     required = np.sum(kept, axis=1) + counted[cross.venue] * size.sum(axis=1)
-    if np.any(equity <= required):
-        worst = int(np.argmax(equity <= required))
-        raise PastMargin(worst, float(equity[worst]), float(required[worst]))
-    distance = (equity - required) / np.maximum(size.sum(axis=1), 1e-12)
+    if np.any(weighted <= required):
+        worst = int(np.argmax(weighted <= required))
+        raise PastMargin(worst, float(weighted[worst]), float(required[worst]))
+    distance = (weighted - required) / np.maximum(size.sum(axis=1), 1e-12)
     order = np.lexsort((distance, cross.venue))
     place, blocks = _blocks(cross.venue[order])
     shape = (blocks, BLOCK_OF_ACCOUNTS)
@@ -127,9 +137,12 @@ def compile_accounts(
     venue[place // BLOCK_OF_ACCOUNTS] = cross.venue[order]
     return Accounts(
         venue=host(venue),
-        quantity=laid(coins),
+        quantity=laid(contracts),
         entry=laid(entry - 1),
         equity=laid(equity),
+        collateral=None
+        if currencies is None
+        else Collateral(laid(owned), host(currencies.haircut, dtype), host(currencies.inverse)),
         count=laid(cross.count),
         floor=host(floor, dtype),
         rate=host(rate, dtype),
@@ -169,7 +182,7 @@ def _blocks(venue: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
 
 
 def coins_held(accounts: Accounts) -> Array:
-    """Coins of all accounts at the start, longs and shorts, both positive, shape (v a s); worth 1 USD each."""
+    """Contracts of all accounts at the start, longs and shorts, both positive, shape (v a s); worth 1 USD each."""
     held = np.asarray(accounts.quantity, np.float64) * np.asarray(accounts.count, np.float64)[:, None]
     sides = np.stack([np.maximum(held, 0).sum(axis=-1), np.maximum(-held, 0).sum(axis=-1)], axis=-1)
     venues, assets, _ = accounts.rate.shape

@@ -15,24 +15,14 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from stress_kernels.account_rounds import by_side, for_pairs, look_at
-from stress_kernels.accounts import LOOK, Accounts, Holdings, equity
+from stress_kernels import contracts
+from stress_kernels.account_closing import receive
+from stress_kernels.account_margin import equity, marked
+from stress_kernels.account_rounds import Cross, base, by_side, for_pairs, look_at
+from stress_kernels.accounts import LOOK, Holdings
 from stress_kernels.pytree import pytree
 
 Tally = tuple[Array, ...]
-
-
-@pytree
-class Cross:
-    """Accounts on cross margin in a round."""
-
-    accounts: Accounts
-    holdings: Holdings
-    """On all paths."""
-    chosen: Int[Array, " n"]
-    """Paths of the round."""
-    move: Float[Array, "v a n"]
-    """Mark - 1 at the round's opening."""
 
 
 @pytree
@@ -42,7 +32,7 @@ class Call:
     asked: Bool[Array, "v a s n"]
     """By the winners' side."""
     price: Float[Array, "v a s n"]
-    """Average price at which they close [USD per coin]."""
+    """Average price at which they close, in the settlement currency."""
 
 
 @pytree
@@ -66,22 +56,22 @@ def _winners(
     cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"], call: Call | None = None
 ) -> Winners:
     accounts, now = cross.accounts, cross.holdings
-    look = look_at(now, accounts, block, path, lane, cross.move)
-    move, entry = look.move[..., None], accounts.entry[block]
+    look = look_at(cross, block, path, lane)
+    at, entry = marked(look), accounts.entry[block]
     sign, size = jnp.sign(look.quantity), jnp.abs(look.quantity)
-    have = jnp.maximum(equity(look, move), 0.0)
-    notional = jnp.sum(size * (1 + move), axis=1)
-    profit = sign * (move - entry)
+    have = jnp.maximum(equity(look, at), 0.0)
+    notional = jnp.sum(size * at.unit, axis=1)
+    profit = sign * (at.gain - contracts.gain(entry, look.inverse)) * at.money
     idle = ~now.closing[block, path] & (have > 0) & (accounts.count[block] > 0)
     wins = idle[:, None] & (profit > 0) & (size > 0) & (block < accounts.venue.shape[0])[:, None, None]
     leverage = notional / jnp.where(have > 0, have, 1.0)
-    rank = jnp.where(wins, profit, 1.0) / (1 + entry) * leverage[:, None]
+    rank = jnp.where(wins, profit, 1.0) / contracts.unit(entry, look.inverse) * leverage[:, None]
     size, profit = jnp.where(wins, size, 0.0), jnp.where(wins, profit, 0.0)
     capacity = size
     if call is not None:
         gain = jnp.where(_on_side(call.asked, look.venue, lane, sign), size * profit, 0.0)
         total = jnp.sum(gain, axis=1, keepdims=True)
-        loss = sign * (1 + move - _on_side(call.price, look.venue, lane, sign))
+        loss = sign * (base(look) + at.gain - _on_side(call.price, look.venue, lane, sign)) * at.money
         budget = have[:, None] * gain / jnp.where(total > 0, total, 1.0)
         capacity = jnp.where(loss > 0, jnp.minimum(size, budget / jnp.where(loss > 0, loss, 1.0)), size)
     return Winners(
@@ -170,14 +160,14 @@ def close_winners(
         call: What was asked of winners.
         taking: Where they close, by their side.
         by_rank: Venues with a queue.
-        price: What they close at [USD per coin].
+        price: What they close at, in the settlement currency.
 
     Returns:
         The accounts, and the number of those that closed anything.
     """
     accounts = cross.accounts
     wanted = jnp.any(taking, axis=(1, 2))[accounts.venue]
-    zero = jnp.zeros(taking.shape, cross.move.dtype)
+    zero = jnp.zeros(taking.shape, price.dtype)
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, Array]) -> tuple[Holdings, Array]:
         now, touched = carry
@@ -194,15 +184,19 @@ def close_winners(
         of_each = jnp.where(by_rank[venue][:, None, None], of_rank * seen.capacity, of_profit)
         closed = jnp.where(own(taking), of_each, 0.0)
         quantity = now.quantity[block, path] - seen.sign * closed
-        gain = seen.sign * closed * (own(price) - 1 - now.paid[venue, :, path][..., None])
-        money = now.money[block, path] + jnp.sum(gain, axis=1)
-        flat = jnp.all(quantity == 0, axis=1)
+        look = look_at(replace(cross, holdings=now), block, path, lane)
+        gain = own(price) - base(look) - look.paid[..., None]
+        now = receive(now, look, block, path, seen.sign * closed * gain)
+        flat = jnp.any(jnp.all(quantity == 0, axis=1) & jnp.any(closed > 0, axis=1), axis=1)
         count = accounts.count[block][:, None]
         touched = touched.at[venue, :, :, lane].add(by_side(jnp.where(closed > 0, count, 0.0), seen.sign))
         now = replace(
             now,
             quantity=now.quantity.at[block, path].set(quantity, mode="drop"),
-            money=now.money.at[block, path].set(jnp.where(flat, 0.0, money), mode="drop"),
+            closed=now.closed.at[block, path].add(
+                closed * contracts.unit(look.move[..., None], look.inverse), mode="drop"
+            ),
+            settling=now.settling.at[block, path].max(flat, mode="drop"),
             radius=now.radius.at[block, path].set(LOOK, mode="drop"),
         )
         return now, touched
@@ -223,7 +217,7 @@ def _bearable(cross: Cross, seen: Winners, asks: Array, block: Array, path: Arra
 def bearable(cross: Cross, asks: Bool[Array, "v a n"]) -> Float[Array, "v a n"]:
     """Unrealised profit that can be socialised, in markets whose pool asks [USD]."""
     accounts = cross.accounts
-    zero = jnp.zeros(cross.move.shape, cross.move.dtype)
+    zero = jnp.zeros_like(cross.quotes.mark)
 
     def visit(block: Array, lane: Array, total: Array) -> Array:
         path, venue = cross.chosen[lane], accounts.venue[block]
@@ -244,9 +238,10 @@ def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a
         seen = _winners(here, block, path, lane)
         bears = _bearable(here, seen, asks[venue, :, lane], block, path) * kappa[venue, :, lane][..., None]
         per_coin = bears / jnp.where(seen.size > 0, seen.size, 1.0)
+        look = look_at(here, block, path, lane)
+        now = receive(now, look, block, path, -bears / marked(look).money)
         return replace(
             now,
-            money=now.money.at[block, path].add(-jnp.sum(bears, axis=1), mode="drop"),
             taken=now.taken.at[block, path].add(per_coin, mode="drop"),
             radius=now.radius.at[block, path].set(LOOK, mode="drop"),
         )

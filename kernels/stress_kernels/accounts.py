@@ -1,6 +1,10 @@
-"""Accounts of several positions on one cash: what they own, what they must keep, and when a price can reach them.
+"""Accounts of several positions on one margin: what they own, what they must keep, and when a price can reach them.
 
-    E = cash + sum_a q_a (m_a - entry_a),    M = sum_a max_j (rate_j |q_a| m_a - D_j),    liquidated where E <= M
+    E = cash + sum_a w_a c_a S_a + sum_a q_a (f(m_a) - f(entry_a)) money_a,    M = sum_a max_j (rate_j n_a - D_j)
+
+An account is liquidated where E <= M. Its coins of collateral c_a count with a weight w_a = 1 - haircut where equity is
+compared with maintenance, and with 1 everywhere else; f, money and the notional n are those of linear or of inverse
+contracts (`contracts.py`).
 
 Every account is looked at by itself, but only where it may have to be: accounts lie in blocks, in the order of the
 smallest price move that can reach them, and a block that was found safe is left alone until a price has moved, from
@@ -12,24 +16,28 @@ path, `n` path of a round. Money and coins are of one copy of an account.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.pytree import pytree, static
 
-_HALVINGS = 32
-"""Of the share that restores an account's margin."""
-_REACH = 0.25
-"""Farthest that a block's radius is taken [log]."""
-_FLOOR_TOLERANCE = 1e-3
-"""A notional this little above a floor counts as at it [1]."""
 SAFE, LOOK = 1e3, -1.0
 """Radius of a block without open positions, and of one to be looked at again."""
+
+
+@pytree
+class Collateral:
+    """Coins that are somebody's money."""
+
+    coins: Float[Array, "k a b"]
+    """Owned at the start [coins], less q (f(entry) - f(1)) of an inverse position: with every mark at the start, what
+    the account owns in each coin."""
+    haircut: Float[Array, "v a"]
+    """What a coin counts less in the trigger [1]."""
+    inverse: Bool[Array, "v a"]
+    """Markets whose contracts are settled in coins."""
 
 
 @pytree
@@ -38,11 +46,13 @@ class Accounts:
 
     venue: Int[Array, " k"]
     quantity: Float[Array, "k a b"]
-    """Signed [coins]."""
+    """Signed [contracts]."""
     entry: Float[Array, "k a b"]
     """Entry price - 1 [USD per coin]."""
     equity: Float[Array, "k b"]
-    """With every mark at the start [USD]."""
+    """With every mark at the start, but for coins [USD]."""
+    collateral: Collateral | None
+    """Where anyone has coins or inverse contracts."""
     count: Float[Array, "k b"]
     """Identical copies; 0 where a block is not full."""
     floor: Float[Array, "v a j"]
@@ -93,23 +103,29 @@ class Holdings:
 
     quantity: Float[Array, "k p a b"]
     waiting: Float[Array, "k p a b"]
-    """Coins of triggered positions that the engine has not taken in, positive."""
+    """Contracts of triggered positions that the engine has not taken in, positive."""
     money: Float[Array, "k p b"]
-    """Equity less sum q (mark - 1 - paid) [USD]."""
-    fee: Float[Array, "k p b"]
-    """Owed on what was closed since the trigger [USD]."""
+    """Equity less sum q (gain - paid) of linear contracts and less coins [USD]."""
+    coins: Float[Array, "k p a b"] | None
+    """What an account owns in each coin less q (gain - paid) of an inverse position, as `Collateral.coins`."""
+    due: Float[Array, "k p a b"]
+    """Fees owed on what was closed since the trigger [USD, or coins where the contract is inverse]."""
+    closed: Float[Array, "k p a b"]
+    """Closed in the present round, forced or by deleveraging [USD]."""
+    settling: Bool[Array, "k p"]
+    """Whether anyone in a block has to be settled in the present round."""
     taken: Float[Array, "k p a b"]
-    """Socialised so far [USD per coin held]."""
+    """Socialised so far [USD per contract held]."""
     hit: Bool[Array, "k p b"]
     """Whether an account was ever triggered."""
     closing: Bool[Array, "k p b"]
     """Whether anything of an account waited when the round opened: it is no winner, closed in part or not."""
     paid: Float[Array, "v a p"]
-    """Funding paid so far by one long coin [USD]."""
-    anchor: Float[Array, "k a p"]
-    """Log marks at which a block was looked at last."""
+    """Funding paid so far by one long contract [USD or coins]."""
+    anchor: Float[Array, "k x p"]
+    """Log prices at which a block was looked at last: marks, and spot prices where coins are anybody's money."""
     radius: Float[Array, "k p"]
-    """Log move of any mark from there up to which nobody in the block can be reached."""
+    """Log move of any price from there up to which nobody in the block can be reached."""
     busy: Bool[Array, "k p"]
     """Whether anything waits in a block."""
     rests: Rests | None
@@ -119,19 +135,23 @@ class Holdings:
 def open_holdings(accounts: Accounts, paths: int) -> Holdings:
     """All accounts before the first step; every block is looked at in it."""
     blocks, assets, size = accounts.quantity.shape
-    venues, dtype = accounts.rate.shape[0], accounts.quantity.dtype
+    venues, dtype, owned = accounts.rate.shape[0], accounts.quantity.dtype, accounts.collateral
+    prices = assets if owned is None else 2 * assets
     legs = jnp.broadcast_to(accounts.quantity[:, None], (blocks, paths, assets, size))
     money = jnp.broadcast_to(accounts.equity[:, None], (blocks, paths, size))
     return Holdings(
         quantity=legs,
         waiting=jnp.zeros_like(legs),
         money=money,
-        fee=jnp.zeros_like(money),
+        coins=None if owned is None else jnp.broadcast_to(owned.coins[:, None], legs.shape),
+        due=jnp.zeros_like(legs),
+        closed=jnp.zeros_like(legs),
+        settling=jnp.zeros((blocks, paths), bool),
         taken=jnp.zeros_like(legs),
         hit=jnp.zeros(money.shape, bool),
         closing=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
-        anchor=jnp.zeros((blocks, assets, paths), dtype),
+        anchor=jnp.zeros((blocks, prices, paths), dtype),
         radius=jnp.full((blocks, paths), LOOK, dtype),
         busy=jnp.zeros((blocks, paths), bool),
         rests=Rests(
@@ -154,150 +174,16 @@ def wake(holdings: Holdings, step: Int[Array, ""]) -> Holdings:
 
 
 def positions(accounts: Accounts) -> Float[Array, "v a s"]:
-    """Coins of all accounts at the start: longs, and shorts as negative numbers."""
+    """Contracts of all accounts at the start: longs, and shorts as negative numbers."""
     held = accounts.quantity * accounts.count[:, None]
     sides = jnp.stack([jnp.sum(jnp.maximum(held, 0.0), axis=-1), jnp.sum(jnp.minimum(held, 0.0), axis=-1)], axis=-1)
     venues, assets, _ = accounts.rate.shape
     return jnp.zeros((venues, assets, 2), held.dtype).at[accounts.venue].add(sides)
 
 
-@pytree
-class Look:
-    """Some blocks on some paths, and the prices that they see."""
-
-    venue: Int[Array, " g"]
-    quantity: Float[Array, "g a b"]
-    money: Float[Array, "g b"]
-    move: Float[Array, "g a"]
-    """Mark - 1."""
-    paid: Float[Array, "g a"]
-
-
-def equity(look: Look, move: Float[Array, "g a #b"]) -> Float[Array, "g b"]:
-    """Equity at these moves of the marks [USD]."""
-    return look.money + jnp.sum(look.quantity * (move - look.paid[..., None]), axis=1)
-
-
-def maintenance(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g a b"]:
-    """M(n) = max_j (rate_j n - D_j) of every position: convex, so no tier look-up is needed [USD]."""
-    rate, deduction = accounts.rate[venue], accounts.deduction[venue]
-    kept = jnp.zeros_like(notional)
-    for j in range(rate.shape[-1]):
-        kept = jnp.maximum(kept, rate[:, :, j, None] * notional - deduction[:, :, j, None])
-    return kept
-
-
-def bankruptcy_move(look: Look, accounts: Accounts) -> Float[Array, "g a b"]:
-    """Bankruptcy price of every position less 1, m - E (M_a / M) / q_a - 1, at the marks [USD per coin]."""
-    move = look.move[..., None]
-    size = jnp.abs(look.quantity)
-    kept = maintenance(size * (1 + move), look.venue, accounts)
-    share = kept / jnp.maximum(jnp.sum(kept, axis=1, keepdims=True), 1e-30)
-    return move - equity(look, move)[:, None] * share * jnp.sign(look.quantity) / jnp.where(size > 0, size, 1.0)
-
-
-def required(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g b"]:
-    """What equity is compared with: maintenance, and the fee where the venue counts it [USD]."""
-    fee = accounts.counted_fee[venue][:, None, None] * notional
-    return jnp.sum(maintenance(notional, venue, accounts) + fee, axis=1)
-
-
-def short_of_margin(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
-    """Whether equity is at or below what is required, at marks moved for what happens between steps.
-
-    With C the covariance of these moves and g = dE / dlog m, the likeliest fall of one standard deviation of E is
-    -C g / sqrt(g C g): the full move against an account of one position, next to nothing for a hedged one.
-    """
-    move = look.move[..., None]
-    slope = look.quantity * (1 + move)
-    moves = jnp.einsum("xa,gab->gxb", accounts.barrier, slope)
-    size = jnp.sqrt(jnp.sum(slope * moves, axis=1, keepdims=True))
-    moved = (1 + move) * jnp.exp(jnp.where(size > 0, -moves / jnp.where(size > 0, size, 1.0), 0.0)) - 1
-    needed = required(jnp.abs(look.quantity) * (1 + moved), look.venue, accounts)
-    return equity(look, moved) <= needed
-
-
-def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[Array, " g"]:
-    """Log move of any mark up to which no tested account of a block can reach its trigger.
-
-    In a move by at most r equity falls by at most sum |q| m (e^r - 1), and maintenance, being convex, rises by at most
-    its slope at the far end times as much.
-    """
-    notional = jnp.abs(look.quantity) * (1 + look.move[..., None])
-    spare = equity(look, look.move[..., None]) - required(notional, look.venue, accounts)
-    far = notional * math.exp(_REACH)
-    rate, floor = accounts.rate[look.venue], accounts.floor[look.venue]
-    slope = jnp.broadcast_to(rate[:, :, 0, None], far.shape)
-    for j in range(1, rate.shape[-1]):
-        slope = jnp.where(far > floor[:, :, j, None], rate[:, :, j, None], slope)
-    slope = slope + accounts.counted_fee[look.venue][:, None, None]
-    speed = jnp.sum(notional * (1 + slope), axis=1)
-    safe = jnp.log1p(jnp.maximum(spare, 0.0) / jnp.where(speed > 0, speed, 1.0))
-    least = jnp.min(jnp.where(tested, jnp.minimum(safe, _REACH), SAFE), axis=1)
-    return jnp.maximum(least - jnp.sqrt(jnp.max(jnp.diagonal(accounts.barrier))), 0.0)
-
-
-def only_a_share(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
-    """Accounts so large that a share of them is closed first."""
-    notional = jnp.sum(jnp.abs(look.quantity) * (1 + look.move[..., None]), axis=1)
-    return notional > accounts.share_above[look.venue][:, None]
-
-
-def coins_to_close(
-    look: Look, accounts: Accounts, hit: Bool[Array, "g b"], partly: Bool[Array, "g b"]
-) -> Float[Array, "g a b"]:
-    """What the venue's staging rule closes of a triggered account at once [coins, positive].
-
-    `full`, and without equity: everything. `tiers`: every position down to the floor of its tier or of the one below;
-    a position in the lowest tiers is left alone while another is above them, and if none is, all are closed. Where the
-    riskiest goes first, of these only the one with the largest maintenance; the others wait for the next test.
-    `fraction`: a share of it. `restore`: the smallest share after which equity is the target multiple of what is
-    required, if the close is at the mark and without a fee: neither the fill nor the fee is known yet.
-
-    Args:
-        hit: Whose coins are asked for; of the others anything may be said.
-        partly: Whom a venue that closes a fraction closes so.
-    """
-    size, mark, venue = jnp.abs(look.quantity), 1 + look.move[..., None], look.venue
-    notional, floor = size * mark, accounts.floor[venue]
-    tier = jnp.maximum(jnp.sum(notional[:, :, None] > floor[..., None] * (1 + _FLOOR_TOLERANCE), axis=2), 1)
-    lower = jnp.maximum(tier - accounts.down[venue][:, None, None], 0)
-    target = jnp.take_along_axis(floor, lower, axis=2)
-    above = (tier > accounts.whole_below[venue][:, None, None]) & (size > 0)
-    cut = jnp.where(above, jnp.where(target > 0, size - target / mark, size), 0.0)
-    cut = jnp.where(jnp.any(above, axis=1, keepdims=True), cut, size)
-    cut = jnp.where(accounts.staged[venue][:, None, None], cut, size)
-    cut = _where_any(accounts.riskiest_first[venue][:, None] & hit, lambda: _riskiest(look, accounts, cut), cut)
-    cut = jnp.where(partly[:, None], accounts.share[venue][:, None, None] * cut, cut)
-    cut = _where_any((accounts.target[venue] > 0)[:, None] & hit, lambda: _restoring(look, accounts, cut), cut)
-    return jnp.where((equity(look, look.move[..., None]) <= 0)[:, None], size, cut)
-
-
-def _where_any(
-    chosen: Bool[Array, "g b"], changed: Callable[[], Float[Array, "g a b"]], of: Float[Array, "g a b"]
-) -> Float[Array, "g a b"]:
-    """`changed()` of the accounts chosen and `of` the others, worked out only where anyone is chosen."""
-    return jax.lax.cond(jnp.any(chosen), lambda: jnp.where(chosen[:, None], changed(), of), lambda: of)
-
-
-def _riskiest(look: Look, accounts: Accounts, cut: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
-    """Of the positions in `cut`, the one with the largest maintenance."""
-    kept = maintenance(jnp.abs(look.quantity) * (1 + look.move[..., None]), look.venue, accounts)
-    first = jnp.argmax(jnp.where(cut > 0, kept, -jnp.inf), axis=1, keepdims=True)
-    return jnp.where(jnp.arange(cut.shape[1])[None, :, None] == first, cut, 0.0)
-
-
-def _restoring(look: Look, accounts: Accounts, cut: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
-    """The smallest share of `cut` after which equity is the target multiple of what is required; all, if none is."""
-    size, mark = jnp.abs(look.quantity), 1 + look.move[..., None]
-    most = equity(look, look.move[..., None]) / jnp.maximum(accounts.target[look.venue], 1.0)[:, None]
-
-    def halved(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bounds
-        middle = (low + high) / 2
-        enough = required((size - middle[:, None] * cut) * mark, look.venue, accounts) <= most
-        return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
-
-    zero = jnp.zeros_like(most)
-    share = jax.lax.fori_loop(0, _HALVINGS, halved, (zero, zero + 1))[1]
-    return share[:, None] * cut
+def coins_posted(accounts: Accounts) -> Float[Array, " a"]:
+    """Coins of all accounts at the start, and what their inverse positions cost, for the scale of the ledger."""
+    if accounts.collateral is None:
+        return jnp.zeros(accounts.quantity.shape[1], accounts.quantity.dtype)
+    size = jnp.abs(accounts.collateral.coins) + jnp.abs(accounts.quantity)
+    return jnp.sum(size * accounts.count[:, None], axis=(0, 2))

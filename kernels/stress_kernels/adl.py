@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.account_winners import Call, Cross, Share, bearable, capped, profitable, ranked
+from stress_kernels.account_rounds import Cross
+from stress_kernels.account_winners import Call, Share, bearable, capped, profitable, ranked
 from stress_kernels.ladder import (
     ACCOUNTS,
     CLASSES,
@@ -266,7 +267,7 @@ def _best_ranked(
 
 def socialise(
     short: Float[Array, "f p"], left: Alive, world: World, cross: Cross | None = None
-) -> tuple[Float[Array, "f p"], Float[Array, "v a s e p"], Float[Array, "v a p"]]:
+) -> tuple[Float[Array, "f p"], Float[Array, "v a s e p"], Float[Array, "v a p"], Float[Array, "v a p"]]:
     """Take what a pool cannot pay from the unrealised profit in its markets.
 
     Args:
@@ -274,13 +275,13 @@ def socialise(
         cross: Accounts on cross margin, where there are any.
 
     Returns:
-        What was taken [USD], at most the sum of min(profit, equity); that in USD per coin of each ladder; and as a
-        share of what the winners in each market could bear.
+        What was taken [USD], at most the sum of min(profit, equity); that in USD per coin of each ladder; as a share of
+        what the winners in each market could bear; and from accounts on cross margin in each market [USD].
     """
     per_coin = jnp.minimum(left.profit, left.equity)
     worth = add_up(left.quantity * per_coin, 2, 3)
-    if cross is not None:
-        worth = worth + bearable(cross, world.to_markets(short) > 0)
-    available = world.to_pools(worth)
+    others = jnp.zeros_like(worth) if cross is None else bearable(cross, world.to_markets(short) > 0)
+    available = world.to_pools(worth + others)
     kappa = jnp.where(available > 0, jnp.minimum(short / jnp.where(available > 0, available, 1.0), 1.0), 0.0)
-    return kappa * available, world.to_markets(kappa)[:, :, None, None] * per_coin, world.to_markets(kappa)
+    share = world.to_markets(kappa)
+    return kappa * available, share[:, :, None, None] * per_coin, share, share * others

@@ -9,9 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.account_rounds import Waiting, close, trigger
-from stress_kernels.account_winners import Call, Cross, Share, close_winners
+from stress_kernels.account_closing import Routes, close
+from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting, trigger
+from stress_kernels.account_settlement import Left
+from stress_kernels.account_settlement import settle as settle_accounts
+from stress_kernels.account_winners import Call, Share, close_winners
+from stress_kernels.contracts import Worth
+from stress_kernels.contracts import settle as price_of
 from stress_kernels.engine import admit
+from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import (
     ACCOUNTS,
     Kept,
@@ -24,13 +30,15 @@ from stress_kernels.ladder import (
     split,
     sweep,
 )
-from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover
+from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
+from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
-from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
+from stress_kernels.pools import Standing, exhausted, settle_pools, spot_flow
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, settle
-from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
+from stress_kernels.state import Extremes, Hour, Record, State, layers_of, worth_of
+from stress_kernels.trades import Claims, Trades, trades
 from stress_kernels.world import ADL_BANKRUPTCY, World, along, side_sign
 
 _GONE = 1e-6
@@ -46,6 +54,8 @@ class Held:
     depth: Float[Array, "a p"]
     """Depth divisor."""
     basis_average: Float[Array, "v a p"]
+    deviation: Float[Array, "v a p"] | None
+    """Log price of a token at a venue against its index, where one leaves it."""
 
 
 @pytree
@@ -60,6 +70,9 @@ class Orders:
     value: Float[Array, "v a s p"]
     """Of accounts on cross margin alone, at bankruptcy prices."""
     direct_value: Float[Array, "v a s p"]
+    near_usd: Float[Array, "v a s p"]
+    """The part that a vault takes of those that may go to the book; all of them accounts on cross margin."""
+    near_value: Float[Array, "v a s p"]
     skipping: Bool[Array, "v a p"]
     """Where slices bankrupt at the mark are direct."""
     straight: Bool[Array, "v a p"]
@@ -90,11 +103,11 @@ def cascade_round(
         first: Whether this is the first round of its path in this step.
         cross: Accounts on cross margin, where there are any.
     """
-    mark_move, kept = jnp.expm1(state.quotes.mark), state.kept
+    mark_move, kept, at = jnp.expm1(state.quotes.mark), state.kept, worth_of(state.quotes, world)
     budget = jnp.where(first, world.throughput[..., None], record.budget)
     row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
-    cross, waiting = _trigger(cross, state.quotes.mark)
-    others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.solvent + waiting.bankrupt, 2)
+    cross, waiting = (None, None) if cross is None else trigger(cross, world)
+    others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.usd, 0, 3)
     taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, budget, 1 + mark_move, others)
     triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
     triggered_usd = triggered_coins * (1 + mark_move)
@@ -103,19 +116,21 @@ def cascade_round(
     if waiting is not None:
         triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
-    equity = pool_equity(state.funds, mark_move, world)
+    equity = pool_equity(state.funds, at, world)
     orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
     orders = orders if waiting is None else _with_accounts(orders, waiting, taken_in.part)
 
-    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, mark_move, world)
+    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
+    vault = _vault_share(orders, fills, state, at, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
-    claims, closed = _close(orders, fills, standing, ladders, world, cross)
-    cross, claims = _close_accounts(cross, claims, orders, taken_in.part, world)
+    claims, closed, routes = _close(orders, fills, vault, standing, at, ladders, world, cross)
+    cross, claims = _close_accounts(cross, claims, routes, taken_in.part, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
     price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
     standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, price))
     cross, closed = _close_winners(cross, closed, price, world)
-    outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross)
+    cross, left = (None, None) if cross is None else settle_accounts(cross, state.u_global, held.depth, world)
+    outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross, left)
 
     state = replace(
         state,
@@ -131,55 +146,50 @@ def cascade_round(
         budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
-        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, mark_move, world),
+        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, at, world),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
-    return observe(press(state, flow, held, world), world), record, outcome.cross
+    return observe(press(state, flow, held, world, _sales(left, cross)), world), record, outcome.cross
 
 
-def _trigger(cross: Cross | None, mark_log: Float[Array, "v a p"]) -> tuple[Cross | None, Waiting | None]:
-    if cross is None:
-        return None, None
-    holdings, waiting = trigger(cross.holdings, cross.accounts, cross.chosen, mark_log)
-    return replace(cross, holdings=holdings), waiting
+def _sales(left: Left | None, cross: Cross | None) -> Float[Array, "v a p"] | None:
+    """Collateral that goes to the spot market [USD, negative]."""
+    return None if left is None or left.sold is None or cross is None else -spot_flow(left, cross)
 
 
 def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]) -> Orders:
     """The orders of a round with what is taken in of accounts that are on no ladder."""
     skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
 
-    def parted(solvent: Array, bankrupt: Array) -> tuple[Array, Array]:
-        solvent, bankrupt = part[:, :, None] * solvent, part[:, :, None] * bankrupt
-        direct = jnp.where(straight, solvent + bankrupt, jnp.where(skipping, bankrupt, 0.0))
-        return solvent + bankrupt - direct, direct
+    def parted(values: Float[Array, "kind v a s p"]) -> tuple[Array, Array, Array]:
+        taken = part[None, :, :, None] * values
+        everyone = add_up(taken, 0)
+        direct = jnp.where(straight, everyone, jnp.where(skipping, taken[BANKRUPT], 0.0))
+        near = jnp.where(straight, 0.0, taken[NEAR] + jnp.where(skipping, 0.0, taken[BANKRUPT]))
+        return everyone - direct, direct, near
 
-    usd, direct_usd = parted(waiting.solvent, waiting.bankrupt)
-    value, direct_value = parted(waiting.solvent_value, waiting.bankrupt_value)
+    usd, direct_usd, near_usd = parted(waiting.usd)
+    value, direct_value, near_value = parted(waiting.value)
     return replace(
         orders,
         usd=orders.usd + usd,
         direct_usd=orders.direct_usd + direct_usd,
         value=value,
         direct_value=direct_value,
+        near_usd=near_usd,
+        near_value=near_value,
     )
 
 
 def _close_accounts(
-    cross: Cross | None, claims: Claims, orders: Orders, part: Float[Array, "v a p"], world: World
+    cross: Cross | None, claims: Claims, routes: Routes, part: Float[Array, "v a p"], world: World
 ) -> tuple[Cross | None, Claims]:
     """Close what is taken in of accounts that are on no ladder."""
     if cross is None:
         return None, claims
-    holdings, normal, direct = close(
-        cross.holdings, cross.accounts, cross.chosen, claims.mark_move, part, orders.skipping, orders.straight,
-        claims.fills, claims.direct_fills, world,
-    )  # fmt: skip
-    both = replace(
-        claims,
-        normal=jax.tree.map(jnp.add, claims.normal, normal),
-        direct=jax.tree.map(jnp.add, claims.direct, direct),
-    )
-    return replace(cross, holdings=holdings), both
+    cross, *sums = close(cross, part, routes, world)
+    parts = [(jax.tree.map(jnp.add, of, more), how) for (of, how), more in zip(claims.parts, sums, strict=True)]
+    return cross, replace(claims, parts=tuple(parts))
 
 
 def _sort(
@@ -223,7 +233,7 @@ def _sort(
         (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
     )
     nothing = jnp.zeros_like(usd)
-    return Orders(normal, direct, usd, direct_usd, nothing, nothing, skipping, straight)
+    return Orders(normal, direct, usd, direct_usd, nothing, nothing, nothing, nothing, skipping, straight)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -236,17 +246,18 @@ def _fill(
     state: State,
     makers_left: Float[Array, "v a p"],
     held: Held,
-    mark_move: Float[Array, "v a p"],
+    at: Worth,
     world: World,
 ) -> tuple[Fills, Float[Array, "v a s p"], Float[Array, "v a s p"]]:
-    """Book, auction and takeover; what they leave stands under `adl` until winners are found."""
+    """Book, auction and takeover; what they leave stands under `adl` until vaults have taken and winners are found."""
+    mark_move = jnp.expm1(state.quotes.mark)
     usd, mark, sign = orders.usd, 1 + mark_move, side_sign(orders.usd)
     line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
     book = fill_book(usd, line, state.quotes.mark, world)
     after_book = jnp.maximum(usd - book.usd, 0.0)
     auction = fill_auction(after_book, makers_left)
     after_auction = jnp.maximum(after_book - auction, 0.0)
-    inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * mark)
+    inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * at.unit)
     room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
     takeover = fill_takeover(after_auction, room, world)
     safe = jnp.where(usd > 0, usd, 1.0)
@@ -254,6 +265,7 @@ def _fill(
         book=book.usd / safe,
         auction=auction / safe,
         takeover=takeover / safe,
+        vault=jnp.zeros_like(usd),
         adl=jnp.maximum(after_auction - takeover, 0.0) / safe,
         remainder=jnp.zeros_like(usd),
         book_move=jnp.expm1(book.price_log),
@@ -264,29 +276,58 @@ def _fill(
     return jax.lax.optimization_barrier((shares, book.usd, auction))
 
 
+def _vault_share(orders: Orders, fills: Fills, state: State, at: Worth, world: World) -> Float[Array, "v a s p"]:
+    """Share that vaults take of what reaches them from accounts far enough below maintenance.
+
+    A vault takes up to its capacity less what it holds, shared over the venue's markets; nothing without equity. What
+    skips the first layers reaches it too, but for venues where all goes straight to deleveraging.
+    """
+    rule, vault = world.vaults, state.funds.vault
+    if rule is None or vault is None:
+        return jnp.zeros_like(orders.usd)
+    direct = jnp.where(orders.straight[:, :, None], 0.0, orders.direct_usd)
+    asked = add_up(fills.adl * orders.near_usd + direct, 1, 2)
+    held = add_up(jnp.abs(vault.inventory.value) * at.unit, 1)
+    free = jnp.where(vault.equity(at) > 0, jnp.maximum(rule.capacity[:, None] - held, 0.0), 0.0)
+    part = jnp.where(asked > 0, share(free, asked), 0.0)
+    return jnp.broadcast_to(part[:, None, None], orders.usd.shape)
+
+
 def _close(
-    orders: Orders, fills: Fills, standing: Standing, ladders: Ladders, world: World, cross: Cross | None
-) -> tuple[Claims, adl.Deleveraged]:
-    """Find winners for what book, auction and takeover left, and settle the accounts of all slices."""
-    mark = 1 + standing.mark_move[:, :, None]
-    need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark)
-    closed = _deleverage(need, orders, fills, standing, ladders, world, cross)
-    fills, direct_fills = _share_adl(fills, need, closed.coins)
-    normal = settle(orders.normal, fills, ladders, standing.kept, world)
+    orders: Orders,
+    fills: Fills,
+    vault: Float[Array, "v a s p"],
+    standing: Standing,
+    at: Worth,
+    ladders: Ladders,
+    world: World,
+    cross: Cross | None,
+) -> tuple[Claims, adl.Deleveraged, Routes]:
+    """Find winners for what the other layers left, and settle the ladder accounts of all slices."""
+    straight = orders.straight[:, :, None]
+    by_vault = jnp.where(straight, 0.0, vault)
+    left = fills.adl * (orders.usd - vault * orders.near_usd) + (1 - by_vault) * orders.direct_usd
+    need = jax.lax.optimization_barrier(left / at.unit[:, :, None])
+    closed = _deleverage(need, orders, fills, vault, standing, ladders, world, cross)
+    routes = _share_adl(fills, vault, by_vault, need, closed.coins, orders)
+    normal = settle(orders.normal, routes.normal, ladders, standing.kept, world)
+    nobody = jax.tree.map(jnp.zeros_like, normal)
     direct = jax.lax.cond(
         jnp.any(orders.direct_usd > 0),
-        lambda: settle(orders.direct, direct_fills, ladders, standing.kept, world),
-        lambda: jax.tree.map(jnp.zeros_like, normal),
+        lambda: settle(orders.direct, routes.direct, ladders, standing.kept, world),
+        lambda: nobody,
     )
+    parts = (normal, routes.normal), (nobody, routes.near), (direct, routes.direct)
     # Without barriers the compiler works out a sum again for every term that it enters.
-    claims = jax.lax.optimization_barrier(Claims(normal, direct, fills, direct_fills, standing.mark_move))
-    return claims, closed
+    claims, routes = jax.lax.optimization_barrier((Claims(parts, at), routes))
+    return claims, closed, routes
 
 
 def _deleverage(
     need: Float[Array, "v a s p"],
     orders: Orders,
     fills: Fills,
+    vault: Float[Array, "v a s p"],
     standing: Standing,
     ladders: Ladders,
     world: World,
@@ -296,11 +337,12 @@ def _deleverage(
 
     def some() -> adl.Deleveraged:
         left, kept = standing.alive(ladders), standing.kept
-        value = fills.adl * (orders.value + bankruptcy_value(orders.normal, kept))
-        value = value + orders.direct_value + bankruptcy_value(orders.direct, kept)
+        by_vault = jnp.where(orders.straight[:, :, None], 0.0, vault)
+        value = fills.adl * (orders.value - vault * orders.near_value + bankruptcy_value(orders.normal, kept))
+        value = value + (1 - by_vault) * (orders.direct_value + bankruptcy_value(orders.direct, kept))
         at_bankruptcy = value / jnp.where(need > 0, need, 1.0)
         close = world.rules.adl_close[:, None, None, None]
-        price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, 1 + fills.adl_move)
+        price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, price_of(fills.adl_move, world.inverse))
         return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, cross)
 
     def none() -> adl.Deleveraged:
@@ -328,14 +370,39 @@ def _close_winners(
     return cross, replace(closed, accounts=closed.accounts.at[:, :, :, 0].add(touched))
 
 
-def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]) -> tuple[Fills, Fills]:
-    """Turn what was left over into deleveraging and remainder, for slices that tried the other layers and for those
-    that did not."""
+def _share_adl(
+    fills: Fills,
+    vault: Float[Array, "v a s p"],
+    by_vault: Float[Array, "v a s p"],
+    wanted: Float[Array, "v a s p"],
+    got: Float[Array, "v a s p"],
+    orders: Orders,
+) -> Routes:
+    """Turn what was left over into vaults, deleveraging and remainder, for every kind of slice.
+
+    Args:
+        fills: Of slices that tried book, auction and takeover.
+        vault: What vaults take of slices that reach them [1].
+        by_vault: The same of slices that skip the first layers.
+        wanted: What deleveraging was asked for, in contracts.
+        got: What it gave.
+        orders: Of the round.
+    """
     part = jnp.where(wanted > 0, jnp.minimum(got / jnp.where(wanted > 0, wanted, 1.0), 1.0), 0.0)
     nothing = jnp.zeros_like(part)
-    normal = replace(fills, adl=fills.adl * part, remainder=fills.adl * (1 - part))
-    direct = replace(fills, book=nothing, auction=nothing, takeover=nothing, adl=part, remainder=1 - part)
-    return normal, direct
+
+    def after(of: Fills, rest: Float[Array, "v a s p"], vault: Float[Array, "v a s p"]) -> Fills:
+        left = rest * (1 - vault)
+        return replace(of, vault=rest * vault, adl=left * part, remainder=left * (1 - part))
+
+    first = replace(fills, book=nothing, auction=nothing, takeover=nothing)
+    return Routes(
+        normal=after(fills, fills.adl, nothing),
+        near=after(fills, fills.adl, vault),
+        direct=after(first, nothing + 1, by_vault),
+        skipping=orders.skipping,
+        straight=orders.straight,
+    )
 
 
 def _tally(
@@ -344,13 +411,12 @@ def _tally(
     ended: Float[Array, "v p"],
     done: Trades,
     closed: adl.Deleveraged,
-    mark_move: Float[Array, "v a p"],
+    at: Worth,
     world: World,
 ) -> Hour:
     """Add a round's volumes and accounts, and what winners bore, to the hour."""
-    mark = 1 + mark_move[:, :, None]
-    layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
-    haircut = side_sign(done.adl) * (done.adl_cash - done.adl * mark)
+    layers = jnp.stack([getattr(done, layer) for layer in layers_of(world)]) * at.unit[None, :, :, None]
+    haircut = side_sign(done.adl) * (done.adl_cash - done.adl * at.settle[:, :, None]) * at.money[:, :, None]
     burden = jnp.abs(haircut)
     coins = jnp.where(done.adl > 0, done.adl, 1.0)
     top = burden * jnp.minimum(closed.top[:, :, ::-1] / coins, 1.0)
@@ -370,19 +436,34 @@ def _tally(
     )
 
 
-def press(state: State, flow: Float[Array, "v a p"], held: Held, world: World) -> State:
-    """Add signed flows [USD] to the imbalances, all markets at once, and quote anew."""
+def press(
+    state: State,
+    flow: Float[Array, "v a p"],
+    held: Held,
+    world: World,
+    spot: Float[Array, "v a p"] | None = None,
+) -> State:
+    """Add signed flows [USD] to the imbalances, all markets at once, and quote anew.
+
+    Args:
+        state: Whose imbalances change.
+        flow: In the books of the perpetuals.
+        held: What does not move during the rounds.
+        world: Rules and parameters.
+        spot: In the spot market, which press the index alone.
+    """
     pressure = flow * held.depth[None]
+    everywhere = pressure if spot is None else pressure + spot * held.depth[None]
     u_local = state.u_local + pressure / world.adv[..., None]
-    u_global = state.u_global + add_up(pressure, 0) / world.adv_global[:, None]
-    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world)
+    u_global = state.u_global + add_up(everywhere, 0) / world.adv_global[:, None]
+    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world, held.deviation)
     return replace(state, u_local=u_local, u_global=u_global, quotes=now)
 
 
 def observe(state: State, world: World) -> State:
     """Take the extremes of prices and funds at the present quotes; doing it twice changes nothing."""
     past, funds, now = state.extremes, state.funds, state.quotes
-    equity = pool_equity(funds, jnp.expm1(now.mark), world)
+    equity = pool_equity(funds, worth_of(now, world), world)
     peak = jnp.maximum(funds.peak, equity)
     return replace(
         state,

@@ -1,4 +1,4 @@
-"""The insurance funds in a round: receipts, takeovers, deficits, socialised losses; and the ledger of who paid whom."""
+"""The insurance funds in a round: receipts, takeovers, deficits, socialised losses; and transfers between them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
-from stress_kernels.account_winners import Cross, socialise
+from stress_kernels.account_rounds import Cross
+from stress_kernels.account_settlement import Left
+from stress_kernels.account_winners import socialise
+from stress_kernels.contracts import Worth
+from stress_kernels.funds import Funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
+from stress_kernels.layers import share
+from stress_kernels.ledger import Stocks, book_accounts, book_ladders, book_socialised, book_trades
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.settlement import Fills, Settled
-from stress_kernels.state import Funds, Hour, Record, Stocks, pool_equity
-from stress_kernels.world import ADL_BANKRUPTCY, World, side_sign
-
-
-@pytree
-class Claims:
-    """What was closed in a round, and how."""
-
-    normal: Settled
-    direct: Settled
-    """Slices that skipped book, auction and takeover."""
-    fills: Fills
-    direct_fills: Fills
-    mark_move: Float[Array, "v a p"]
+from stress_kernels.state import Hour, Record
+from stress_kernels.trades import Claims, Trades
+from stress_kernels.world import World, side_sign
 
 
 @pytree
@@ -57,45 +51,6 @@ class Outcome:
     cross: Cross | None
 
 
-@pytree
-class Trades:
-    """Coins and cash by counterparty, per market and side of the closed accounts."""
-
-    book: Float[Array, "v a s p"]
-    book_cash: Float[Array, "v a s p"]
-    auction: Float[Array, "v a s p"]
-    auction_cash: Float[Array, "v a s p"]
-    takeover: Float[Array, "v a s p"]
-    takeover_cash: Float[Array, "v a s p"]
-    adl: Float[Array, "v a s p"]
-    adl_cash: Float[Array, "v a s p"]
-    remainder: Float[Array, "v a s p"]
-    remainder_cash: Float[Array, "v a s p"]
-
-
-def trades(claims: Claims, world: World) -> Trades:
-    """Split what was closed by who bought it (a short: sold it)."""
-    one, two, how, also = claims.normal, claims.direct, claims.fills, claims.direct_fills
-    mark = 1 + claims.mark_move[:, :, None]
-    book, auction = one.quantity * how.book, one.quantity * how.auction
-    remainder = one.quantity * how.remainder + two.quantity * also.remainder
-    at_bankruptcy = how.adl * one.bankruptcy + also.adl * two.bankruptcy
-    winners = how.adl * one.quantity + also.adl * two.quantity
-    close = world.rules.adl_close[:, None, None, None]
-    return Trades(
-        book=book,
-        book_cash=book * (1 + how.book_move),
-        auction=auction,
-        auction_cash=auction * (1 + how.auction_move),
-        takeover=one.quantity * how.takeover,
-        takeover_cash=one.bankruptcy * how.takeover,
-        adl=winners,
-        adl_cash=jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, winners * (1 + how.adl_move)),
-        remainder=remainder,
-        remainder_cash=remainder * mark,
-    )
-
-
 def settle_pools(
     funds: Funds,
     record: Record,
@@ -105,48 +60,44 @@ def settle_pools(
     ladders: Ladders,
     world: World,
     cross: Cross | None = None,
+    left: Left | None = None,
 ) -> Outcome:
     """Book a round: trades, fees, surplus and deficits, then what the pools cannot pay.
 
     A pool pays up to its equity at the round's marks; the rest is taken from unrealised profit in its markets, and
     what even that does not cover leaves the pool below zero.
     """
-    one, two = claims.normal, claims.direct
     keeps = world.rules.surplus_to_pool[:, None, None, None]
-    received = add_up(one.fee + two.fee + jnp.where(keeps, one.surplus + two.surplus, 0.0), 2)
-    lacking = add_up(one.deficit + two.deficit, 2)
-    stocks = _book_trades(record.stocks, done, one.proceeds + two.proceeds, one.quantity + two.quantity)
-
+    received = add_up(claims.total("fee") + jnp.where(keeps, claims.total("surplus"), 0.0), 2)
+    lacking = add_up(claims.total("deficit"), 2)
     receipts, deficits = world.to_pools(received), world.to_pools(lacking)
-    sign = side_sign(one.fee)
-    spent = world.to_pools(add_up(sign * done.takeover_cash, 2))
-    funds = replace(
-        funds,
-        cash=funds.cash.add(receipts).add(-spent),
-        inventory=funds.inventory.add(add_up(sign * done.takeover, 2)),
-    )
-    equity = pool_equity(funds, claims.mark_move, world)
+    stocks = book_ladders(book_trades(record.stocks, done, claims, world), received, lacking, world)
+    funds = _took_over(replace(funds, cash=funds.cash.add(receipts)), done, world)
+    if left is not None:
+        stocks, funds = book_accounts(stocks, left, world), _paid_by_accounts(funds, left, world)
+        receipts, deficits = receipts + left.value, deficits + left.deficit
+    equity = pool_equity(funds, claims.at, world)
     short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
-    socialised, per_coin, kappa = jax.lax.cond(
+    nothing = jnp.zeros_like(claims.at.unit)
+    socialised, per_coin, kappa, others = jax.lax.cond(
         jnp.any(short > 0),
         lambda: adl.socialise(short, standing.alive(ladders), world, cross),
-        lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken), jnp.zeros_like(standing.mark_move)),
+        lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken), nothing, nothing),
     )
-    from_winners = add_up(world.pools_of_venue[..., None] * socialised[None], 1)
-    traders = stocks.traders_cash.add(-add_up(received, 1)).add(add_up(lacking, 1)).add(-from_winners)
+    funds = replace(funds, cash=funds.cash.add(-deficits).add(socialised - world.to_pools(others)))
+    if cross is not None:
+        funds = funds.receive(others / claims.at.money, world)
+    stocks = book_socialised(stocks, socialised, others, claims.at, world)
     hour, kept = record.hour, standing.kept
     return Outcome(
-        funds=replace(funds, cash=funds.cash.add(socialised).add(-deficits)),
-        stocks=replace(
-            stocks,
-            traders_cash=traders,
-            gross_cash=stocks.gross_cash + add_up(receipts + deficits + socialised, 0),
-        ),
+        funds=funds,
+        stocks=stocks,
         hour=replace(
             hour,
             surplus=hour.surplus + receipts,
             deficit=hour.deficit + deficits,
             socialised=hour.socialised + socialised,
+            collateral_sold=_sold(hour, left, cross),
         ),
         kept=replace(kept, shift=kept.shift + side_sign(per_coin) * kept.scale * per_coin),
         taken=standing.taken + per_coin,
@@ -154,32 +105,58 @@ def settle_pools(
     )
 
 
-def _book_trades(
-    stocks: Stocks, done: Trades, proceeds: Float[Array, "v a s p"], closed: Float[Array, "v a s p"]
-) -> Stocks:
-    """Post every trade to both of its sides; the pools' side is posted with their other cash."""
-    sign = side_sign(proceeds)
+def _took_over(funds: Funds, done: Trades, world: World) -> Funds:
+    """Pools and vaults pay for what they take."""
+    sign = side_sign(done.takeover)
+    funds = replace(funds, inventory=funds.inventory.add(add_up(sign * done.takeover, 2)))
+    funds = funds.receive(-add_up(sign * done.takeover_cash, 2), world)
+    if funds.vault is None:
+        return funds
+    vault = replace(funds.vault, inventory=funds.vault.inventory.add(add_up(sign * done.vault, 2)))
+    return replace(funds, vault=vault.receive(-add_up(sign * done.vault_cash, 2), world))
 
-    def market(x: Float[Array, "v a s p"]) -> Float[Array, "v a p"]:
-        return add_up(sign * x, 2)
 
-    def venue(x: Float[Array, "v a s p"]) -> Float[Array, "v p"]:
-        return add_up(market(x), 1)
+def _paid_by_accounts(funds: Funds, left: Left, world: World) -> Funds:
+    """Fees and surplus of accounts on cross margin."""
+    funds = funds.receive(left.fee, world)
+    funds = replace(funds, cash=funds.cash.add(left.cash))
+    if funds.coins is None or left.coins is None:
+        return funds
+    return replace(funds, coins=funds.coins.add(left.coins))
 
-    absolute = done.book_cash + done.auction_cash + done.takeover_cash + done.adl_cash + done.remainder_cash
-    return replace(
-        stocks,
-        traders_cash=stocks.traders_cash.add(venue(proceeds)).add(-venue(done.adl_cash)),
-        makers_cash=stocks.makers_cash.add(-venue(done.auction_cash)),
-        rest_cash=stocks.rest_cash.add(-venue(done.book_cash)).add(-venue(done.remainder_cash)),
-        traders=stocks.traders.add(-sign * closed).add((sign * done.adl)[:, :, ::-1]),
-        makers=stocks.makers.add(market(done.auction)),
-        rest=stocks.rest.add(market(done.book)).add(market(done.remainder)),
-        gross_cash=stocks.gross_cash + add_up(absolute, 0, 1, 2),
-        gross_coins=stocks.gross_coins + add_up(closed, 0, 1, 2),
-    )
+
+def _sold(hour: Hour, left: Left | None, cross: Cross | None) -> Float[Array, "v a p"] | None:
+    """Collateral sold in the hour, at the spot price of its round."""
+    if hour.collateral_sold is None or left is None or left.sold is None or cross is None:
+        return hour.collateral_sold
+    return hour.collateral_sold + spot_flow(left, cross)
+
+
+def spot_flow(left: Left, cross: Cross) -> Float[Array, "v a p"]:
+    """What was sold in the spot market, at the spot price at the round's opening [USD]."""
+    assert left.sold is not None and cross.quotes.spot is not None
+    return left.sold * jnp.exp(cross.quotes.spot)
 
 
 def exhausted(equity: Float[Array, "f p"]) -> Bool[Array, "f p"]:
     """Equity at or below zero, to a dollar."""
     return equity <= 1.0
+
+
+def transfer(funds: Funds, at: Worth, world: World) -> Funds:
+    """Pools below their floor are topped up to it by another pool, down to that one's own floor.
+
+    All is judged before any money moves; where several ask one pool for more than it can give, in proportion.
+    """
+    rule = world.transfers
+    if rule is None:
+        return funds
+    equity, pools = pool_equity(funds, at, world), jnp.arange(len(rule.source))
+    floor = rule.floor[:, None]
+    need = jnp.where((rule.source >= 0)[:, None], jnp.maximum(floor - equity, 0.0), 0.0)
+    asks = (rule.source[:, None] == pools[None]).astype(equity.dtype)
+    asked = add_up(asks[..., None] * need[:, None], 0)
+    part = share(jnp.maximum(equity - floor, 0.0), asked)
+    given = add_up(asks[..., None] * (need[:, None] * part[None]), 1)
+    paid = add_up(asks[..., None] * given[:, None], 0)
+    return replace(funds, cash=funds.cash.add(given).add(-paid))

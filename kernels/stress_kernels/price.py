@@ -21,6 +21,8 @@ class Quotes:
     index: Float[Array, "a p"]
     basis: Float[Array, "v a p"]
     mark: Float[Array, "v a p"]
+    spot: Float[Array, "v a p"] | None
+    """Of a coin at each venue, where coins are anybody's money."""
 
 
 def depth_divisor(
@@ -75,16 +77,18 @@ def quotes(
     u_global: Float[Array, "a p"],
     basis_average: Float[Array, "v a p"],
     world: World,
+    deviation: Float[Array, "v a p"] | None = None,
 ) -> Quotes:
-    """Index, basis and mark at given imbalances.
+    """Index, basis, mark and spot prices at given imbalances.
 
-    mark = index + median(0, average, basis) | average | basis, by venue.
+    mark = index + median(0, average, basis) | average | basis, by venue; spot = index + deviation.
 
     Args:
         exogenous: Log index without impact.
         u_local: Imbalance of a market, in days' volumes [1], sells negative.
         u_global: Imbalance of an asset over all venues [1].
         basis_average: Moving average of the basis over the venue's window [log].
+        deviation: Of tokens at a venue against their index [log]; zero where absent.
     """
     impact = world.impact
     index = exogenous + index_push(u_global, impact)
@@ -92,4 +96,25 @@ def quotes(
     median = jnp.maximum(jnp.minimum(basis_average, basis), jnp.minimum(jnp.maximum(basis_average, basis), 0.0))
     rule = world.rules.mark[:, None, None]
     offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, basis_average, median))
-    return Quotes(index=index, basis=basis, mark=index[None] + offset)
+    spot = None
+    if world.inverse is not None:
+        spot = index[None] + (jnp.zeros_like(basis) if deviation is None else deviation)
+    return Quotes(index=index, basis=basis, mark=index[None] + offset, spot=spot)
+
+
+def own_index_push(
+    flow: Float[Array, "v a p"], u_global: Float[Array, "a p"], depth: Float[Array, "a p"], world: World
+) -> Float[Array, "v a p"]:
+    """Mean log displacement of the index along an order of its own in the spot market.
+
+    Args:
+        flow: Of each venue by itself [USD, sells negative].
+        u_global: Imbalance before it [1].
+        depth: Depth divisor.
+    """
+    impact = world.impact
+    du = flow * (depth / world.adv_global[:, None])[None]
+    mean = mean_push(
+        jnp.broadcast_to(u_global[None, :, None], (*du.shape[:2], 1, du.shape[-1])), du[:, :, None], impact
+    )
+    return impact.index_weight * impact.rho * (mean[:, :, 0] - push(u_global, impact)[None])

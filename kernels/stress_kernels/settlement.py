@@ -18,6 +18,8 @@ class Fills:
     book: Float[Array, "v a s p"]
     auction: Float[Array, "v a s p"]
     takeover: Float[Array, "v a s p"]
+    vault: Float[Array, "v a s p"]
+    """Of accounts on cross margin only."""
     adl: Float[Array, "v a s p"]
     remainder: Float[Array, "v a s p"]
     book_move: Float[Array, "v a s p"]
@@ -29,19 +31,22 @@ class Fills:
 
 @pytree
 class Settled:
-    """Sums over the accounts of a market side [USD, but for quantity]."""
+    """Sums over the accounts of a market side. What follows the trades of accounts on cross margin is not in them."""
 
     quantity: Float[Array, "v a s p"]
-    """Coins closed."""
+    """Contracts closed."""
     bankruptcy: Float[Array, "v a s p"]
-    """Quantity x bankruptcy price."""
+    """Quantity x bankruptcy price, in the settlement currency."""
     proceeds: Float[Array, "v a s p"]
-    """Quantity x average price over the layers."""
+    """Quantity x average price over the layers, in the settlement currency."""
+    vault: Float[Array, "v a s p"]
+    """The part of it that a vault pays."""
     deficit: Float[Array, "v a s p"]
-    """What accounts without equity lack, >= 0."""
+    """What accounts without equity lack, >= 0 [USD]."""
     fee: Float[Array, "v a s p"]
+    """[USD]"""
     surplus: Float[Array, "v a s p"]
-    """Equity left after the fee where nothing of the account stays open."""
+    """Equity left after the fee where nothing of the account stays open [USD]."""
 
 
 def bankruptcy_value(part: Sweep, kept: Kept) -> Float[Array, "v a s p"]:
@@ -91,6 +96,7 @@ def settle(
         quantity=quantity,
         bankruptcy=bankruptcy,
         proceeds=quantity * (fixed + earned) + (1 - fixed) * bankruptcy,
+        vault=jnp.zeros_like(quantity),
         deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
         fee=total(fees + jnp.maximum(low_fees, 0.0)),
         surplus=total(surplus),

@@ -9,22 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.accounts import Accounts, open_holdings
+from stress_kernels.funds import open_funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
-from stress_kernels.money import Sum, add_up
+from stress_kernels.ledger import open_stocks
+from stress_kernels.money import add_up
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.rows import pack, template, unpack
-from stress_kernels.state import (
-    Funds,
-    Memory,
-    Record,
-    State,
-    open_extremes,
-    open_hour,
-    open_stocks,
-    pool_equity,
-)
+from stress_kernels.state import Memory, Record, State, layers_of, open_extremes, open_hour, worth_of
 from stress_kernels.step import Carry, step
-from stress_kernels.world import LAYERS, World
+from stress_kernels.world import World
 
 STATUS_OK, STATUS_NOT_FINITE = 0, 1
 
@@ -85,10 +78,11 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
     """A block of paths before its first step."""
     venues, dtype = world.adv.shape[0], ladders.rows.dtype
     pools, entries = world.pool_cash.shape[0], ladders.rows.shape[3]
+    funds = open_funds(world, paths, dtype)
     market = jnp.zeros((venues, assets, paths), dtype)
     ladder = jnp.zeros((venues, assets, 2, entries, paths), dtype)
-    cash = jnp.broadcast_to(world.pool_cash[:, None], (pools, paths))
-    quotes = Quotes(index=market[0], basis=market, mark=market)
+    cash = funds.cash.value
+    quotes = Quotes(index=market[0], basis=market, mark=market, spot=None if world.inverse is None else market)
     state = State(
         u_local=market,
         u_global=market[0],
@@ -96,14 +90,7 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
         reach=ladder,
         queued=ladder,
         kept=Kept(scale=jnp.ones_like(ladder), shift=ladder),
-        funds=Funds(
-            cash=Sum.of(cash),
-            inventory=Sum.of(market),
-            peak=cash,
-            drawdown=jnp.zeros_like(cash),
-            adl_on=jnp.zeros((pools, paths), bool),
-            exhausted_hour=jnp.full((pools, paths), jnp.nan, dtype),
-        ),
+        funds=funds,
         extremes=open_extremes(quotes, cash),
         residual=jnp.zeros((paths,), dtype),
     )
@@ -113,7 +100,7 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
         budget=market,
         makers_left=market,
         stocks=open_stocks(ladders, accounts, world, paths),
-        hour=open_hour(venues, assets, entries, pools, paths, dtype),
+        hour=open_hour(world, entries, paths, dtype),
     )
     memory = Memory(
         basis=jnp.zeros((world.window, *market.shape), dtype),
@@ -129,7 +116,7 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
 def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is summed over an hour, and give the makers their capacity."""
     state, record = carry.state, unpack(carry.record, like)
-    equity = pool_equity(state.funds, jnp.expm1(state.quotes.mark), world)
+    equity = pool_equity(state.funds, worth_of(state.quotes, world), world)
     record = replace(
         record,
         makers_left=jnp.broadcast_to(world.auction[..., None], record.makers_left.shape),
@@ -143,16 +130,17 @@ def _report(state: State, record: Record, world: World) -> Outputs:
     """What is kept of an hour."""
     hour, past, quotes, stocks = record.hour, state.extremes, state.quotes, record.stocks
     burden = jnp.where(hour.adl_burden > 0, hour.adl_burden, 1.0)
-    others = (stocks.makers, state.funds.inventory, stocks.rest)
+    at, vault = worth_of(quotes, world), state.funds.vault
+    others = [stocks.makers, state.funds.inventory, stocks.rest] + ([] if vault is None else [vault.inventory])
     longs = stocks.traders.value[:, :, 0] + sum(jnp.maximum(x.value, 0.0) for x in others)
     return {
         "liquidation_volume": add_up(hour.layers, 0),
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
         "surplus": hour.surplus,
-        "fund_equity": pool_equity(state.funds, jnp.expm1(quotes.mark), world),
+        "fund_equity": pool_equity(state.funds, at, world),
         "fund_low": past.fund_low,
-        "adl_volume": add_up(hour.layers[LAYERS.index("adl")], 2),
+        "adl_volume": add_up(hour.layers[layers_of(world).index("adl")], 2),
         "adl_haircut": hour.adl_haircut,
         "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3),
         "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
@@ -162,7 +150,7 @@ def _report(state: State, record: Record, world: World) -> Outputs:
         "index_high": jnp.exp(past.index_high),
         "basis_low": jnp.expm1(past.basis_low),
         "basis_high": jnp.expm1(past.basis_high),
-        "open_interest": (longs + world.block[..., None]) * jnp.exp(quotes.mark),
+        "open_interest": (longs + world.block[..., None]) * at.unit,
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
     }

@@ -6,31 +6,15 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from stress_kernels.accounts import Accounts, positions
-from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, total_row
-from stress_kernels.money import Sum, add_up
+from stress_kernels.contracts import Worth, worth
+from stress_kernels.funds import Funds
+from stress_kernels.ladder import Kept
+from stress_kernels.ledger import Stocks
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.world import LAYERS, World, side_sign
-
-
-@pytree
-class Funds:
-    """The pools: what they hold and how they have fared."""
-
-    cash: Sum
-    """(f p) [USD]"""
-    inventory: Sum
-    """What they took over and have not sold, (v a p) [coins]."""
-    peak: Float[Array, "f p"]
-    """Largest equity so far [USD]."""
-    drawdown: Float[Array, "f p"]
-    """Largest fall from it [USD]."""
-    adl_on: Bool[Array, "f p"]
-    exhausted_hour: Float[Array, "f p"]
-    """First hour with equity at or below zero; NaN before."""
+from stress_kernels.world import LAYERS, WITH_VAULT, World
 
 
 @pytree
@@ -63,26 +47,6 @@ class State:
 
 
 @pytree
-class Stocks:
-    """Cash [USD] and coins of every party but the pools since the start, each booked by itself; none is derived from
-    the others."""
-
-    traders_cash: Sum
-    """(v p)"""
-    makers_cash: Sum
-    rest_cash: Sum
-    traders: Sum
-    """Coins by side, (v a s p): longs, and shorts as negative numbers."""
-    makers: Sum
-    """(v a p)"""
-    rest: Sum
-    """(v a p)"""
-    gross_cash: Float[Array, " p"]
-    """Opening stocks and absolute flows [USD]."""
-    gross_coins: Float[Array, " p"]
-
-
-@pytree
 class Hour:
     """Sums since the hour began."""
 
@@ -93,6 +57,8 @@ class Hour:
     deficit: Float[Array, "f p"]
     surplus: Float[Array, "f p"]
     socialised: Float[Array, "f p"]
+    collateral_sold: Float[Array, "v a p"] | None
+    """In the spot market, where coins are anybody's money [USD]."""
     adl_haircut: Float[Array, "v a p"]
     adl_accounts: Float[Array, "v a s e p"]
     """Winners closed; where everyone in profit is, again and again, they count once."""
@@ -130,51 +96,9 @@ class Memory:
     step: Int[Array, ""]
 
 
-def pool_equity(funds: Funds, mark_move: Float[Array, "v a p"], world: World) -> Float[Array, "f p"]:
-    """Cash and inventory at the mark [USD]."""
-    return funds.cash.value + world.to_pools(funds.inventory.value * (1 + mark_move))
-
-
-def ledger_residual(stocks: Stocks, funds: Funds, world: World) -> Float[Array, " p"]:
-    """Largest of what cash and coins fail to add up to over all parties, relative to gross flows and stocks."""
-
-    def over(x: Float[Array, "*b p"]) -> Float[Array, " p"]:
-        return add_up(x, *range(x.ndim - 1))
-
-    parties = (stocks.traders_cash, stocks.makers_cash, stocks.rest_cash, funds.cash)
-    high, low = sum(over(x.high) for x in parties), sum(over(x.low) for x in parties)
-    cash = (high - jnp.sum(world.pool_cash)) + low
-    coins = add_up(stocks.traders.value, 2) + stocks.makers.value + funds.inventory.value + stocks.rest.value
-    return jnp.maximum(jnp.abs(cash) / stocks.gross_cash, over(jnp.abs(coins)) / stocks.gross_coins)
-
-
-def open_stocks(ladders: Ladders, accounts: Accounts | None, world: World, paths: int) -> Stocks:
-    """Stocks before the first step; the rest of the market holds minus the sum of all positions."""
-    total = total_row(ladders)
-    held = add_up(quantity(total[..., None])[..., 0], -1)
-    sign = side_sign(held)
-    coins = sign * held
-    cash = -sign * (held + add_up(total[..., 1 : 2 * CLASSES : 2], -1, -2))
-    if accounts is not None:
-        coins = coins + positions(accounts)
-
-    def zeros(*shape: int) -> Sum:
-        return Sum.of(jnp.zeros((*shape, paths), total.dtype))
-
-    def each(x: Array) -> Array:
-        return jnp.broadcast_to(x[..., None], (*x.shape, paths))
-
-    venues, assets = world.adv.shape
-    return Stocks(
-        traders_cash=zeros(venues),
-        makers_cash=zeros(venues),
-        rest_cash=zeros(venues),
-        traders=Sum.of(each(coins)),
-        makers=zeros(venues, assets),
-        rest=Sum.of(each(-add_up(coins, -1))),
-        gross_cash=each(jnp.sum(jnp.abs(cash)) + jnp.sum(world.pool_cash)),
-        gross_coins=each(2 * jnp.sum(jnp.abs(coins))),
-    )
+def worth_of(quotes: Quotes, world: World) -> Worth:
+    """What contracts and coins are worth at these quotes."""
+    return worth(quotes.mark, quotes.spot, world.inverse)
 
 
 def open_extremes(quotes: Quotes, equity: Float[Array, "f p"]) -> Extremes:
@@ -188,19 +112,26 @@ def open_extremes(quotes: Quotes, equity: Float[Array, "f p"]) -> Extremes:
     )
 
 
-def open_hour(venues: int, assets: int, entries: int, pools: int, paths: int, dtype: jnp.dtype) -> Hour:
+def layers_of(world: World) -> tuple[str, ...]:
+    """Names of the layers of a run."""
+    return LAYERS if world.vaults is None else WITH_VAULT
+
+
+def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
     """An hour in which nothing has happened yet."""
+    (venues, assets), pools = world.adv.shape, world.pool_cash.shape[0]
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros((*shape, paths), dtype)
 
     return Hour(
-        layers=zeros(len(LAYERS), venues, assets, 2),
+        layers=zeros(len(layers_of(world)), venues, assets, 2),
         first_round=zeros(venues, assets),
         accounts=zeros(venues),
         deficit=zeros(pools),
         surplus=zeros(pools),
         socialised=zeros(pools),
+        collateral_sold=None if world.inverse is None else zeros(venues, assets),
         adl_haircut=zeros(venues, assets),
         adl_accounts=zeros(venues, assets, 2, entries),
         adl_burden=zeros(venues),

@@ -8,19 +8,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.account_rounds import restless
-from stress_kernels.account_winners import Cross
+from stress_kernels.account_rounds import Cross, restless
 from stress_kernels.accounts import LOOK, Accounts, Holdings, wake
 from stress_kernels.cascade import Held, cascade_round, observe, press, triggered
+from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
+from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders
 from stress_kernels.layers import curve
+from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
-from stress_kernels.pools import exhausted
+from stress_kernels.pools import exhausted, transfer
 from stress_kernels.price import push, quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.rows import pack, unpack, when
-from stress_kernels.state import Memory, Record, State, ledger_residual, pool_equity
+from stress_kernels.state import Memory, Record, State, worth_of
 from stress_kernels.world import World
 
 Funded = tuple[Array, Array] | None
@@ -61,13 +63,17 @@ def step(
     u_local, u_global = state.u_local * impact.decay_local, state.u_global * impact.decay_global
     basis = (1 - impact.rho) * push(u_local, impact)
     memory, average = _average(carry.memory, basis, world)
-    held = Held(exogenous=exogenous, depth=depth, basis_average=average)
-    now = quotes(exogenous, u_local, u_global, average, world)
+    deviation = None
+    if world.deviation is not None:
+        deviation = jnp.broadcast_to(world.deviation[memory.step][..., None], basis.shape)
+    held = Held(exogenous=exogenous, depth=depth, basis_average=average, deviation=deviation)
+    now = quotes(exogenous, u_local, u_global, average, world, deviation)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world)
     state, record, holdings = _cascade(observe(state, world), record, paid, held, like, ladders, world, accounts)
     state, record = _unwind(state, record, held, like, world)
+    state = replace(state, funds=transfer(state.funds, worth_of(state.quotes, world), world))
     state, memory = _watch(observe(state, world), memory, world)
     return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
@@ -94,7 +100,8 @@ def _fund(
     like: Record,
     world: World,
 ) -> tuple[State, Array, Memory, Holdings | None]:
-    """Funding where its time has come: every holder of coins pays rate x mark, accounts through their triggers."""
+    """Funding where its time has come: every holder pays rate x mark a coin, or rate / mark coins for an inverse USD;
+    accounts through their triggers."""
     every = world.rules.funding_every
     due = (memory.step + 1) % every == 0
 
@@ -102,22 +109,25 @@ def _fund(
         state, record, memory, funded = before
         now = due[:, None, None]
         premium = memory.premium_sum / every.astype(memory.premium_sum.dtype)[:, None, None]
-        per_coin = jnp.where(now, funding_rate(premium, world.rules) * jnp.exp(state.quotes.mark), 0.0)
+        price = jnp.abs(settle(jnp.expm1(state.quotes.mark), world.inverse))
+        per_coin = jnp.where(now, funding_rate(premium, world.rules) * price, 0.0)
 
-        def paid(coins: Float[Array, "v a p"]) -> Float[Array, "v p"]:
-            return -add_up(per_coin * coins, 1)
+        def paid(coins: Float[Array, "v a p"]) -> Float[Array, "c v p"]:
+            return -world.by_currency(per_coin * coins)
 
         kept, funds = unpack(record, like), state.funds
         stocks = kept.stocks
-        flows = add_up(jnp.abs(per_coin)[:, :, None] * jnp.abs(stocks.traders.value), 0, 1, 2)
+        flows = world.by_currency(add_up(jnp.abs(per_coin)[:, :, None] * jnp.abs(stocks.traders.value), 2))
         stocks = replace(
             stocks,
             traders_cash=stocks.traders_cash.add(paid(add_up(stocks.traders.value, 2))),
             makers_cash=stocks.makers_cash.add(paid(stocks.makers.value)),
             rest_cash=stocks.rest_cash.add(paid(stocks.rest.value)),
-            gross_cash=stocks.gross_cash + flows,
+            gross_cash=stocks.gross_cash + add_up(flows, 1),
         )
-        funds = replace(funds, cash=funds.cash.add(world.to_pools(-per_coin * funds.inventory.value)))
+        funds = funds.receive(-per_coin * funds.inventory.value, world)
+        if funds.vault is not None:
+            funds = replace(funds, vault=funds.vault.receive(-per_coin * funds.vault.inventory.value, world))
         after = replace(
             state,
             funds=funds,
@@ -165,11 +175,7 @@ def _cascade(
         chosen = jnp.argsort(~live, stable=True)[:few]
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
-        cross = (
-            None
-            if accounts is None or held_by is None
-            else Cross(accounts, held_by, chosen, jnp.expm1(now.quotes.mark))
-        )
+        cross = None if accounts is None or held_by is None else Cross(accounts, held_by, chosen, now.quotes)
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world, cross
         )
@@ -177,7 +183,7 @@ def _cascade(
         again = _live(now, reach, after.budget)
         if cross is not None:
             held_by = cross.holdings
-            again = again | restless(held_by, cross.accounts, now.quotes.mark, after.budget, chosen)
+            again = again | restless(held_by, cross.accounts, now.quotes, after.budget, chosen)
         again = again & (rounds < world.rounds)
         put = {"unique_indices": True, "mode": "promise_in_bounds"}
         return (
@@ -189,7 +195,7 @@ def _cascade(
 
     live = _live(state, reach, world.throughput[..., None])
     if accounts is not None and holdings is not None:
-        live = live | restless(holdings, accounts, state.quotes.mark, world.throughput[..., None], jnp.arange(paths))
+        live = live | restless(holdings, accounts, state.quotes, world.throughput[..., None], jnp.arange(paths))
     table, record, _, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, holdings))
     return unpack(table, moving)[0], record, holdings
 
@@ -203,33 +209,44 @@ def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "
 def _unwind(
     state: State, record: Float[Array, "p column"], held: Held, like: Record, world: World
 ) -> tuple[State, Array]:
-    """Pools sell what they took over into the book, at most their rate."""
+    """Pools and vaults sell what they took over into the book, at most at their rates, without a take bound.
+
+    Every market, and either of the two in it, starts from the same imbalances.
+    """
 
     def sell(before: tuple[State, Array]) -> tuple[State, Array]:
         state, record = before
-        inventory = state.funds.inventory.value
-        mark, kept = jnp.exp(state.quotes.mark), unpack(record, like)
-        coins = jnp.sign(inventory) * jnp.minimum(jnp.abs(inventory), world.unwind[..., None] / mark)
-        flow = -coins * mark
+        kept, funds, unit = unpack(record, like), state.funds, worth_of(state.quotes, world).unit
         line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
-        cash = coins * jnp.exp(line.mean(flow[:, :, None], world)[:, :, 0])
+
+        def sale(inventory: Float[Array, "v a p"], rate: Float[Array, "v a"]) -> tuple[Array, Array]:
+            coins = jnp.sign(inventory) * jnp.minimum(jnp.abs(inventory), rate[..., None] / unit)
+            price = jnp.expm1(line.mean((-coins * unit)[:, :, None], world)[:, :, 0])
+            return coins, coins * settle(price, world.inverse)
+
+        coins, cash = sale(funds.inventory.value, world.unwind)
+        funds = replace(funds, inventory=funds.inventory.add(-coins)).receive(cash, world)
+        gross_coins, gross_cash = jnp.abs(coins), jnp.abs(cash)
+        if funds.vault is not None and world.vaults is not None:
+            more, earned = sale(funds.vault.inventory.value, world.vaults.unwind)
+            vault = replace(funds.vault, inventory=funds.vault.inventory.add(-more)).receive(earned, world)
+            funds, coins, cash = replace(funds, vault=vault), coins + more, cash + earned
+            gross_coins, gross_cash = gross_coins + jnp.abs(more), gross_cash + jnp.abs(earned)
         stocks = replace(
             kept.stocks,
-            rest_cash=kept.stocks.rest_cash.add(-add_up(cash, 1)),
+            rest_cash=kept.stocks.rest_cash.add(-world.by_currency(cash)),
             rest=kept.stocks.rest.add(coins),
-            gross_cash=kept.stocks.gross_cash + add_up(jnp.abs(cash), 0, 1),
-            gross_coins=kept.stocks.gross_coins + add_up(jnp.abs(coins), 0, 1),
-        )
-        funds = replace(
-            state.funds,
-            cash=state.funds.cash.add(world.to_pools(cash)),
-            inventory=state.funds.inventory.add(-coins),
+            gross_cash=kept.stocks.gross_cash + add_up(world.by_currency(gross_cash), 1),
+            gross_coins=kept.stocks.gross_coins + add_up(gross_coins, 0, 1),
         )
         residual = jnp.maximum(state.residual, ledger_residual(stocks, funds, world))
-        after = press(replace(state, funds=funds, residual=residual), flow, held, world)
+        after = press(replace(state, funds=funds, residual=residual), -coins * unit, held, world)
         return after, pack(replace(kept, stocks=stocks))
 
-    return when(jnp.any(state.funds.inventory.value != 0), sell, (state, record))
+    holds = jnp.any(state.funds.inventory.value != 0)
+    if state.funds.vault is not None:
+        holds = holds | jnp.any(state.funds.vault.inventory.value != 0)
+    return when(holds, sell, (state, record))
 
 
 def _watch(state: State, memory: Memory, world: World) -> tuple[State, Memory]:
@@ -237,7 +254,7 @@ def _watch(state: State, memory: Memory, world: World) -> tuple[State, Memory]:
 
     The rolling peak is kept in blocks: the window is the blocks that lie in it and the one that runs.
     """
-    k, equity = memory.step, pool_equity(state.funds, jnp.expm1(state.quotes.mark), world)
+    k, equity = memory.step, pool_equity(state.funds, worth_of(state.quotes, world), world)
     count = world.blocks + 1
     block, fresh = (k // world.block_steps) % count, (k % world.block_steps == 0) & (k > 0)
     old = jax.lax.dynamic_index_in_dim(memory.block_peaks, block, 0, keepdims=False)

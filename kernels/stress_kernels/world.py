@@ -16,6 +16,7 @@ from stress_kernels.pytree import pytree, static
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
+WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
 
 
 def along(axis: int, values: Shaped[Array, " n"], like: Array) -> Shaped[Array, "*b"]:
@@ -78,6 +79,33 @@ class Rules:
 
 
 @pytree
+class Vaults:
+    """Backstop vaults: money of their own behind takeover, one a venue."""
+
+    cash: Float[Array, " v"]
+    """At the start [USD]."""
+    capacity: Float[Array, " v"]
+    """Notional that it may hold over all markets, 0 where there is none [USD]."""
+    entry: Float[Array, " v"]
+    """It takes accounts whose equity is below this multiple of maintenance [1]."""
+    least: Float[Array, " v"]
+    """Bounds of its profit against the mark, per USD taken; negative for a loss [1]."""
+    most: Float[Array, " v"]
+    unwind: Float[Array, "v a"]
+    """[USD a step]"""
+
+
+@pytree
+class Transfers:
+    """Which pool tops up which at the end of a step."""
+
+    source: Int[Array, " f"]
+    """Pool that tops this one up, -1 for none."""
+    floor: Float[Array, " f"]
+    """Equity to which it is topped up, and below which it does not give [USD]."""
+
+
+@pytree
 class World:
     """Rules and parameters of one run."""
 
@@ -89,6 +117,8 @@ class World:
     """Distance by which triggers are moved for what a path does between its steps [log]."""
     adv: Float[Array, "v a"]
     """Average daily volume [USD]; 1 where the market is not listed."""
+    adv_global: Float[Array, " a"]
+    """The same over all venues that list the asset; of its spot market, where none does [USD]."""
     take_bound: Float[Array, "v a"]
     throughput: Float[Array, "v a"]
     """What the engine takes in [USD a step]."""
@@ -105,6 +135,13 @@ class World:
     pool_cash: Float[Array, " f"]
     """[USD]"""
     takeover_multiple: Float[Array, " f"]
+    inverse: Bool[Array, "v a"] | None
+    """Contracts of so many USD, settled in coins; None where coins are nobody's money."""
+    deviation: Float[Array, "step v a"] | None
+    """Log price of a token at a venue against its index, where one leaves it: what coins are worth there as collateral
+    and are sold at."""
+    vaults: Vaults | None
+    transfers: Transfers | None
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()
@@ -120,11 +157,6 @@ class World:
     """Steps in five minutes, at least 1."""
 
     @property
-    def adv_global(self) -> Float[Array, " a"]:
-        """Average daily volume over all venues that list the asset [USD]."""
-        return jnp.sum(self.adv * jnp.sum(self.behind, axis=0), axis=0)
-
-    @property
     def pools_of_venue(self) -> Float[Array, "v f"]:
         """1 where pool f belongs to venue v."""
         venues = jnp.arange(self.adv.shape[0])
@@ -138,3 +170,38 @@ class World:
     def to_markets(self, of_pools: Float[Array, "f p"]) -> Float[Array, "v a p"]:
         """The pool's number at each of its markets; 0 where nothing is listed."""
         return add_up(self.behind[..., None] * of_pools[:, None, None], 0)
+
+    def of_venues(self, of_pools: Float[Array, "f ... p"]) -> Float[Array, "v ... p"]:
+        """Sum over the pools of each venue."""
+        mine = self.pools_of_venue
+        return add_up(mine.reshape(mine.shape + (1,) * (of_pools.ndim - 1)) * of_pools[None], 1)
+
+    def pool_money(self, amounts: Float[Array, "v a p"]) -> tuple[Float[Array, "f p"], Float[Array, "f a p"] | None]:
+        """Amounts in the settlement currencies of markets, by pool: USD, and coins where there are any."""
+        if self.inverse is None:
+            return self.to_pools(amounts), None
+        coin = self.inverse[..., None]
+        return self.to_pools(jnp.where(coin, 0.0, amounts)), self.pool_coins(jnp.where(coin, amounts, 0.0))
+
+    def pool_coins(self, coins: Float[Array, "v a p"]) -> Float[Array, "f a p"]:
+        """Coins of each market, by the pool behind it."""
+        return add_up(self.behind[..., None] * coins[None], 1)
+
+    def by_currency(self, amounts: Float[Array, "v a p"]) -> Float[Array, "c v p"]:
+        """Amounts in the settlement currencies of markets, by currency: USD first, then the coin of each asset."""
+        if self.inverse is None:
+            return add_up(amounts, 1)[None]
+        coin = self.inverse[..., None]
+        coins = jnp.moveaxis(jnp.where(coin, amounts, 0.0), 1, 0)
+        return jnp.concatenate([add_up(jnp.where(coin, 0.0, amounts), 1)[None], coins])
+
+    def in_usd(self, amounts: Float[Array, "v p"]) -> Float[Array, "c v p"]:
+        """Amounts in USD, among all currencies."""
+        return self.in_money(amounts, None)
+
+    def in_money(self, usd: Float[Array, "v p"], coins: Float[Array, "v a p"] | None) -> Float[Array, "c v p"]:
+        """Amounts in USD and in coins, by currency."""
+        if self.inverse is None:
+            return usd[None]
+        some = jnp.zeros((*self.inverse.shape, usd.shape[-1]), usd.dtype) if coins is None else coins
+        return jnp.concatenate([usd[None], jnp.moveaxis(some, 1, 0)])
