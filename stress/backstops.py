@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import Field, model_validator
 
-from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec, list_as_tuple
+from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec
 
 
 class Pool(Spec):
@@ -35,7 +35,7 @@ class Vault(Spec):
     """Notional that it holds at most, over all markets [USD]."""
     entry_ratio: Positive = 2 / 3
     """It takes from accounts whose equity is below this multiple of what is required [1]."""
-    profit_bps: Annotated[tuple[Number, Number], BeforeValidator(list_as_tuple)] | None = None
+    profit_bps: Annotated[Many[Number], Field(min_length=2, max_length=2)] | None = None
     """Lower and upper bound of its profit on what it takes against the mark, a loss negative [bp of the mark]; without
     them it pays the bankruptcy price, whatever that is."""
     unwind_usd_per_minute: NonNegative

@@ -37,8 +37,7 @@ def _whole_as_float(value: Any) -> Any:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def list_as_tuple(value: Any) -> Any:
-    """TOML and JSON have lists only: accept one where a tuple is meant."""
+def _list_as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -47,7 +46,7 @@ Positive = Annotated[Number, Field(gt=0)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 _T = TypeVar("_T")
-Many = Annotated[tuple[_T, ...], BeforeValidator(list_as_tuple)]
+Many = Annotated[tuple[_T, ...], BeforeValidator(_list_as_tuple)]
 
 
 _ADVICE = {
@@ -57,6 +56,7 @@ _WORDS = (
     ("input should be ", ""),
     ("value should have ", ""),
     (" after validation, not 0", ""),
+    (" after validation", ""),
     (" or object to extract fields from", ""),
     ("dictionary", "table"),
     ("tuple", "list"),

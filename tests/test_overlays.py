@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import ROOT, Command
 from reference.small import market, venue
 
-from stress.config import Run
+from stress.config import Run, digest, load_config
 from stress.overlays import Depeg
 from stress.spec import InputError, validate
 
@@ -126,3 +129,43 @@ def test_terms_are_what_a_venue_takes_of_the_assets_of_the_run() -> None:
     strict = venue("one", {name: market() for name in ("A", "B", "T")}, hedged_legs="refused")
     assets = {name: {"daily_volatility": 0.02} for name in ("A", "B", "T")}
     assert run(venues={"one": strict}, assets=assets).terms("one").nets is False
+
+
+def test_a_population_beside_an_inverse_contract_is_refused() -> None:
+    population = tomllib.loads((ROOT / "configs" / "populations" / "default.toml").read_text(encoding="utf-8"))
+    line = refusal(portfolio={"population": population})
+    assert line == (
+        "run.toml: portfolio.population has linear positions only, expected no inverse contract, as venues.two "
+        "lists on B. Give portfolio.positions, or leave out the venue."
+    )
+
+
+def test_overlays_stand_in_the_config_its_digest_and_what_check_prints(small: Path, liqstress: Command) -> None:
+    plain = digest(load_config(small))
+    here = small.parent / "here.toml"
+    here.write_text("haircuts = { ETH = 0.1 }\n" + here.read_text(encoding="utf-8"), encoding="utf-8")
+    with_haircut = digest(load_config(small))
+    off = """
+[[overlays]]
+kind = "depeg"
+token = "ETH"
+venue = "here"
+share = 0.3
+start_minutes = 10
+minutes = 20
+"""
+    small.write_text(small.read_text(encoding="utf-8") + off, encoding="utf-8")
+    assert len({plain, with_haircut, digest(load_config(small))}) == 3
+    outcome = liqstress("check", small)
+    assert outcome.code == 0, outcome.err
+    assert tomllib.loads(outcome.out)["overlays"] == [
+        {
+            "kind": "depeg",
+            "token": "ETH",
+            "venue": "here",
+            "share": 0.3,
+            "start_minutes": 10,
+            "minutes": 20,
+            "source": "",
+        }
+    ]
