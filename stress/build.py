@@ -178,8 +178,8 @@ def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccoun
         volatility = np.array([asset.daily_volatility for asset in run.assets.values()])
         return AllAccounts(files.population.draw(venues, assets, start, volatility, *_tiers(run)), None, None)
     assert files.positions is not None
-    listed = {venue: run.markets(venue) for venue in venues}
-    return read_accounts(files.positions, files.collateral, venues, listed, assets, single_on_ladders=single_on_ladders)
+    terms = {venue: run.terms(venue) for venue in venues}
+    return read_accounts(files.positions, files.collateral, terms, assets, single_on_ladders=single_on_ladders)
 
 
 def _past_trigger(run: Run, everyone: AllAccounts, error: PastTrigger) -> InputError:

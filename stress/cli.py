@@ -126,6 +126,17 @@ def schema() -> None:
 
 
 @app.command()
+def venues(files: Annotated[list[Path], typer.Argument(help="TOML files of venues.", show_default=False)]) -> None:
+    """Print the rules of venues side by side, as a table in Markdown."""
+    from stress.spec import read_toml
+    from stress.spec import validate as validated
+    from stress.venue_table import venue_table
+    from stress.venues import Venue
+
+    typer.echo(venue_table(validated(Venue, read_toml(file), str(file)) for file in files), nl=False)
+
+
+@app.command()
 def validate(prices: Prices = None, device: Device = "auto") -> None:
     """Set published figures of the model's defaults beside our own; with --prices, 19 May 2021 too."""
     from stress import console, reference

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stress.cross import CrossAccounts
-from stress.portfolio import Positions, Sheet, read_positions
+from stress.netting import net_legs
+from stress.portfolio import Positions, Sheet, Terms, read_positions
 from stress.spec import InputError
 from stress.tables import Check, Layout, blank, cell, codes, floats, lookup, one_of, read_table, refuse_first
+from stress.venues import CASH
 
-CASH = "USD"
-"""Token that is cash."""
 _LAYOUT = Layout(
     what="collateral",
     columns=("venue", "account", "token", "amount"),
@@ -63,30 +63,29 @@ class _Names:
 def read_accounts(
     positions: Path | str,
     collateral: Path | str | None,
-    venues: Sequence[str],
-    assets_by_venue: Mapping[str, Collection[str]],
+    venues: Mapping[str, Terms],
     assets: Sequence[str],
     *,
     single_on_ladders: bool = True,
 ) -> AllAccounts:
     """Read and check positions and collateral.
 
-    All rows of one venue and account name with `mode = cross` are one account.
+    All rows of one venue and account name with `mode = cross` are one account. Its long and its short in one market are
+    netted, with the profit of the hedged part in its cash, or in its coins where the contract is inverse.
 
     Args:
         positions: File of positions, as `read_positions` takes it.
         collateral: CSV or Parquet file with the columns `venue, account, token, amount`; token `USD` is cash, others
-            are assets of the run [coins]. Needed where an account is on cross margin.
-        venues: Names of the venues.
-        assets_by_venue: Assets listed at each venue.
+            are assets of the run that the venue takes [coins]. Needed where an account is on cross margin.
+        venues: Terms of the venues.
         assets: Names of the assets.
-        single_on_ladders: Whether an account on cross margin with one position and USD alone is followed as a ladder
-            position, which it equals, and not among the others.
+        single_on_ladders: Whether an account on cross margin with one linear position and USD alone is followed as a
+            ladder position, which it equals, and not among the others.
 
     Raises:
         InputError: A file or its first offending row is wrong; the message names row, column, value and remedy.
     """
-    sheet = read_positions(positions, venues, assets_by_venue, assets)
+    sheet = read_positions(positions, venues, assets)
     if not sheet.cross.any():
         if collateral is not None:
             raise InputError(
@@ -97,37 +96,72 @@ def read_accounts(
     rows = np.flatnonzero(sheet.cross)
     names, owner = _names(sheet, rows, len(venues))
     first = rows[np.unique(owner, return_index=True)[1]]
-    _refuse_mixed(sheet, names, first, venues)
+    _refuse_mixed(sheet, names, first, list(venues))
     _refuse_counts(sheet, rows, first[owner])
     cash, coins = _read_collateral(collateral, sheet, names, first, venues, assets)
-    quantity, entry = np.zeros((2, len(first), len(assets)))
-    place = owner, sheet.rows.asset[rows]
-    quantity[place], entry[place] = sheet.rows.quantity[rows], sheet.rows.entry_price[rows]
-    cross = CrossAccounts(
-        venue=sheet.rows.venue[first],
-        quantity=quantity,
-        entry_price=entry,
-        cash=cash,
-        count=sheet.rows.count[first],
-        row=first,
-        coins=coins,
-    )
+    cross = _netted(sheet, rows, owner, first, cash, coins, venues, assets)
     single = np.zeros(len(first), bool)
     if single_on_ladders:
-        single = (np.count_nonzero(quantity, axis=1) == 1) & ~coins.any(axis=1)
+        single = (np.count_nonzero(cross.quantity, axis=1) == 1) & ~coins.any(axis=1)
     return _divide(sheet, cross, single)
+
+
+def _netted(
+    sheet: Sheet,
+    rows: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    first: NDArray[np.int64],
+    cash: NDArray[np.float64],
+    coins: NDArray[np.float64],
+    venues: Mapping[str, Terms],
+    assets: Sequence[str],
+) -> CrossAccounts:
+    """One account of the rows of each owner, with one position a market; those that cannot be are refused."""
+    of_venue = np.array([[asset in terms.inverse for asset in assets] for terms in venues.values()])
+    inverse, asset = of_venue[sheet.rows.venue[first]], sheet.rows.asset[rows]
+    legs = net_legs(owner, asset, sheet.rows.quantity[rows], sheet.rows.entry_price[rows], inverse)
+    held = coins + np.where(inverse, legs.profit, 0.0)
+    flat = ~legs.quantity.any(axis=1)
+    if flat.any():
+        row = int(first[np.argmax(flat)])
+        name, place = sheet.account[row].as_py(), list(venues)[int(sheet.rows.venue[row])]
+        raise InputError(
+            f"{cell(sheet.path, row, 'account', name)} on cross margin at '{place}', whose longs and shorts are equal, "
+            "expected a position that is left when they are netted. Leave its rows out: it cannot be liquidated."
+        )
+    bare = inverse & (((legs.quantity != 0) & (held <= 0)) | (held < 0))
+    if bare[owner, asset].any():
+        place = int(np.argmax(bare[owner, asset]))
+        row, own, token = int(rows[place]), owner[place], asset[place]
+        name, venue = sheet.account[row].as_py(), list(venues)[int(sheet.rows.venue[row])]
+        short = " and the profit of its hedged part" if legs.profit[own, token] else ""
+        raise InputError(
+            f"{cell(sheet.path, row, 'asset', assets[token])}, an inverse contract without coin collateral: account "
+            f"{name!r} at '{venue}' has {held[own, token]:g} {assets[token]}{short}, expected more than 0. Give its "
+            "coins in portfolio.collateral."
+        )
+    return CrossAccounts(
+        venue=sheet.rows.venue[first],
+        quantity=legs.quantity,
+        entry_price=legs.entry_price,
+        cash=cash + np.where(inverse, 0.0, legs.profit).sum(axis=1),
+        count=sheet.rows.count[first],
+        row=first,
+        coins=held,
+    )
 
 
 def _divide(sheet: Sheet, cross: CrossAccounts, single: NDArray[np.bool_]) -> AllAccounts:
     """Isolated rows and `single` accounts onto ladders, the others apart."""
-    chosen, margin, others = ~sheet.cross, sheet.rows.margin.copy(), sheet.rows
-    chosen[cross.row[single]] = True
-    margin[cross.row[single]] = cross.cash[single]
+    moved, chosen = cross.where(single), ~sheet.cross
+    chosen[moved.row] = True
     row = np.flatnonzero(chosen)
-    ladder = Positions(
-        others.venue[row], others.asset[row], others.quantity[row], others.entry_price[row], margin[row],
-        others.count[row],
-    )  # fmt: skip
+    columns = {field.name: getattr(sheet.rows, field.name)[row] for field in fields(Positions)}
+    asset = np.argmax(moved.quantity != 0, axis=1)
+    leg, place = (np.arange(len(asset)), asset), np.searchsorted(row, moved.row)
+    columns["asset"][place], columns["margin"][place] = asset, moved.cash
+    columns["quantity"][place], columns["entry_price"][place] = moved.quantity[leg], moved.entry_price[leg]
+    ladder = Positions(**columns)
     return AllAccounts(ladder, row, None if single.all() else cross.where(~single), sheet.cross[row])
 
 
@@ -184,13 +218,14 @@ def _read_collateral(
     sheet: Sheet,
     names: _Names,
     first: NDArray[np.int64],
-    venues: Sequence[str],
+    venues: Mapping[str, Terms],
     assets: Sequence[str],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Cash of each account on cross margin [USD], and its coins, shape (n, A)."""
+    places = list(venues)
     if path is None:
         row = int(first[0])
-        name, place = sheet.account[row].as_py(), venues[int(sheet.rows.venue[row])]
+        name, place = sheet.account[row].as_py(), places[int(sheet.rows.venue[row])]
         raise InputError(
             f"{cell(sheet.path, row, 'mode', 'cross')}, expected the collateral of account {name!r} at '{place}' in a "
             "file. Name the file in portfolio.collateral."
@@ -198,24 +233,30 @@ def _read_collateral(
     path = Path(path)
     table = read_table(path, _LAYOUT)
     tokens = (CASH, *assets)
-    venue, token, amount = lookup(table["venue"], venues), lookup(table["token"], tokens), floats(table, "amount")
+    venue, token, amount = lookup(table["venue"], places), lookup(table["token"], tokens), floats(table, "amount")
     owner = names.find(venue, _text(table["account"]))
+    taken = np.array([[token in (CASH, *terms.tokens) for token in tokens] for terms in venues.values()])
+    foreign = (venue >= 0) & (token >= 0) & ~taken[venue, token]
+    place = places[int(venue[np.argmax(foreign)]) if foreign.any() else 0]
+    here = one_of((CASH, *venues[place].tokens)) if venues[place].tokens else CASH
     having = f"an account with positions on cross margin at that venue in {sheet.path}"
     checks = (
-        Check("venue", venue < 0, one_of(venues), "Correct it, or add the venue to the run.", venues),
+        Check("venue", venue < 0, one_of(places), "Correct it, or add the venue to the run.", places),
         Check("account", blank(table["account"]), "a name or a number", "Name the account."),
         Check("account", owner < 0, having, "Correct it, or take the row out."),
         Check("token", token < 0, f"{one_of(tokens)}: cash, or an asset of the run, which has a price",
               "Correct it, or add the asset to the run.", tokens),
         Check("amount", ~np.isfinite(amount), "a number of USD or of coins", "Fill in the number."),
         Check("amount", (token > 0) & (amount < 0), "coins of at least 0: only USD may be owed", "Correct it."),
+        Check("token", foreign, f"{here}, what '{place}' takes as collateral",
+              "Correct it, or give the token a haircut in the haircuts of the venue."),
     )  # fmt: skip
     refuse_first(path, table, checks)
     _refuse_repeats(path, table, owner * len(tokens) + token)
     given = np.bincount(owner, minlength=len(first)) > 0
     if not given.all():
         row = int(first[np.argmin(given)])
-        name, place = sheet.account[row].as_py(), venues[int(sheet.rows.venue[row])]
+        name, place = sheet.account[row].as_py(), places[int(sheet.rows.venue[row])]
         raise InputError(
             f"{cell(sheet.path, row, 'account', name)} on cross margin at '{place}' without cash and without "
             f"collateral, expected a row for it in {path}. Add one; the token of cash is {CASH}."

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.overlays import Overlay, check_overlays
 from stress.population import Population
+from stress.portfolio import Terms
 from stress.prices import find_file
 from stress.scenarios import Merton, Shock
-from stress.spec import BLOCK, Fraction, InputError, NonNegative, Number, Positive, Spec, read_toml, validate
+from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
 
 _BOUNDS = {
@@ -28,6 +30,9 @@ class Asset(Spec):
 
     daily_volatility: Positive
     """Total daily volatility, jumps included: scales impact, depth and the age of entries [1]."""
+    spot_adv_usd: Positive | None = None
+    """Average daily volume of its spot market, of an asset on which no venue of the run lists a perpetual, such as a
+    stablecoin that is only collateral, and of no other: scales the impact of its sale [USD]."""
     source: str = ""
 
 
@@ -116,6 +121,8 @@ class Run(Spec):
     prices: Prices = Prices()
     portfolio: Portfolio
     shock: Shock
+    overlays: Many[Overlay] = ()
+    """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
 
     @model_validator(mode="after")
@@ -153,11 +160,45 @@ class Run(Spec):
             raise ValueError(
                 "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
             )
+        self._check_contracts()
+        check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
         return self
+
+    def _check_contracts(self) -> None:
+        """`ValueError` unless spot volumes are those of assets without a perpetual, and a population's is linear."""
+        for name, asset in self.assets.items():
+            listing = [venue for venue in self.venues if name in self.markets(venue)]
+            if listing and asset.spot_adv_usd is not None:
+                raise ValueError(
+                    f"assets.{name}.spot_adv_usd is {asset.spot_adv_usd:g} USD, expected none: '{listing[0]}' lists a "
+                    "perpetual on it, whose adv_usd counts. Leave it out."
+                )
+            if not listing and asset.spot_adv_usd is None:
+                raise ValueError(
+                    f"assets.{name}.spot_adv_usd is missing, the daily volume of its spot market in USD was expected: "
+                    "no venue of the run lists it. Add it, or a venue that does."
+                )
+        inverse = [(venue, asset) for venue in self.venues for asset in self.terms(venue).inverse]
+        if self.portfolio.population is not None and inverse:
+            venue, asset = inverse[0]
+            raise ValueError(
+                f"portfolio.population has linear positions only, expected no inverse contract, as "
+                f"venues.{venue} lists on {asset}. Give portfolio.positions, or leave out the venue."
+            )
 
     def markets(self, venue: str) -> list[str]:
         """Assets of the run that a venue lists; others of its markets take no part."""
         return [asset for asset in self.assets if asset in self.venues[venue].markets]
+
+    def terms(self, venue: str) -> Terms:
+        """What files of positions and collateral may say at a venue."""
+        spec = self.venues[venue]
+        return Terms(
+            markets=self.markets(venue),
+            inverse=[asset for asset in self.assets if spec.inverse(asset)],
+            tokens=[asset for asset in self.assets if spec.takes(asset)],
+            nets=spec.hedged_legs == "netted",
+        )
 
 
 def _check_jumps(shock: Merton) -> None:

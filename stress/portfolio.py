@@ -1,8 +1,8 @@
-"""Positions read from a CSV or Parquet file, linear and settled in USD, on isolated or on cross margin."""
+"""Positions read from a CSV or Parquet file, on isolated or on cross margin."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,20 @@ _LAYOUT = Layout(
 )
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _ODD_INVERSE = np.uint64(pow(int(_ODD), -1, 1 << 64))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What files of positions and collateral may say at one venue; assets are those of the run."""
+
+    markets: Sequence[str]
+    """Assets that it lists."""
+    inverse: Sequence[str] = ()
+    """Those of them whose contracts are inverse."""
+    tokens: Sequence[str] = ()
+    """Assets that it takes as collateral on cross margin, besides USD."""
+    nets: bool = True
+    """Whether a long and a short of one account in one market are netted; else they are refused."""
 
 
 @dataclass(frozen=True)
@@ -52,28 +66,23 @@ class Sheet:
 
     path: Path
     rows: Positions
-    """All rows; the margin of those on cross margin is NaN."""
+    """All rows; the margin of those on cross margin is NaN, the quantity of an inverse contract in USD."""
     cross: NDArray[np.bool_]
     """Which rows are on cross margin."""
     account: pa.ChunkedArray
     """Names of their accounts."""
 
 
-def read_positions(
-    path: Path | str,
-    venues: Sequence[str],
-    assets_by_venue: Mapping[str, Collection[str]],
-    assets: Sequence[str],
-) -> Sheet:
+def read_positions(path: Path | str, venues: Mapping[str, Terms], assets: Sequence[str]) -> Sheet:
     """Read a file of positions and check each row by itself.
 
-    Columns: `venue, account, asset, quantity` [coins, signed], `entry_price` [USD/coin], `margin` [USD], `mode`
-    (`isolated`, or `cross` with an empty margin), and optionally `count` (whole, 1 where the column is absent).
+    Columns: `venue, account, asset, quantity` [coins, signed; USD, signed, of an inverse contract], `entry_price`
+    [USD/coin], `margin` [USD], `mode` (`isolated`, or `cross` with an empty margin), and optionally `count` (whole, 1
+    where the column is absent). Positions in inverse contracts are on cross margin, their coins in the collateral.
 
     Args:
         path: CSV (comma-separated, UTF-8, with a header) or Parquet file.
-        venues: Names of the venues, in the order of `Positions.venue`.
-        assets_by_venue: Assets listed at each venue.
+        venues: Terms of the venues, in the order of `Positions.venue`.
         assets: Names of the assets, in the order of `Positions.asset`.
 
     Raises:
@@ -83,26 +92,43 @@ def read_positions(
     table = read_table(path, _LAYOUT)
     if table.num_rows == 0:
         raise InputError(f"{path}: has no rows, expected at least one position. Add positions, or use a population.")
-    venue, asset = lookup(table["venue"], venues), lookup(table["asset"], assets)
+    names = list(venues)
+    venue, asset = lookup(table["venue"], names), lookup(table["asset"], assets)
     mode = lookup(table["mode"], ("isolated", "cross"))
-    listed = np.zeros((len(venues) + 1, len(assets) + 1), dtype=bool)
-    markets = {name: [other for other in assets if other in assets_by_venue[name]] for name in venues}
-    for v, name in enumerate(venues):
-        listed[v, [assets.index(other) for other in markets[name]]] = True
     positions, cross = Positions(venue, asset, **{name: floats(table, name) for name in _NUMBERS}), mode == 1
-    not_listed = (venue >= 0) & ~listed[venue, asset]
-    place = venues[int(venue[np.argmax(not_listed)])]
-    here = f"{one_of(markets[place])}, the markets of '{place}' in this run"
     checks = (
-        Check("venue", venue < 0, one_of(venues), "Correct it, or add the venue to the run.", venues),
-        Check("asset", not_listed, here, "Correct it, or add the market to the venue.", markets[place]),
+        Check("venue", venue < 0, one_of(names), "Correct it, or add the venue to the run.", names),
+        *_market_checks(positions, venues, assets, mode == 0),
         Check("account", blank(table["account"]), "a name or a number", "Give each account a name."),
         Check("mode", mode < 0, "'isolated' or 'cross'", "Correct it."),
         *_number_checks(positions, cross),
     )
     refuse_first(path, table, checks)
-    _refuse_repeats(path, table, positions, len(assets))
+    _refuse_repeats(path, table, positions, cross, list(venues.values()), len(assets))
     return Sheet(path, positions, cross, table["account"])
+
+
+def _market_checks(
+    positions: Positions, venues: Mapping[str, Terms], assets: Sequence[str], isolated: NDArray[np.bool_]
+) -> Iterator[Check]:
+    """That the venue lists the asset, and that an inverse contract is on cross margin."""
+    names, venue, asset = list(venues), positions.venue, positions.asset
+    listed, inverse = np.zeros((2, len(names) + 1, len(assets) + 1), dtype=bool)
+    for v, terms in enumerate(venues.values()):
+        listed[v, [assets.index(other) for other in terms.markets]] = True
+        inverse[v, [assets.index(other) for other in terms.inverse]] = True
+    absent = (venue >= 0) & ~listed[venue, asset]
+    place = names[int(venue[np.argmax(absent)])]
+    here = f"{one_of(venues[place].markets)}, the markets of '{place}' in this run"
+    yield Check("asset", absent, here, "Correct it, or add the market to the venue.", venues[place].markets)
+    coins = isolated & inverse[venue, asset]
+    row = int(np.argmax(coins))
+    yield Check(
+        "mode",
+        coins,
+        f"'cross' for an inverse contract, as '{names[int(venue[row])]}' lists on {assets[int(asset[row])]}",
+        "Leave its margin empty, and give its coins in portfolio.collateral.",
+    )
 
 
 def _number_checks(positions: Positions, cross: NDArray[np.bool_]) -> Iterator[Check]:
@@ -110,7 +136,7 @@ def _number_checks(positions: Positions, cross: NDArray[np.bool_]) -> Iterator[C
     yield Check(
         "quantity",
         ~np.isfinite(quantity) | (quantity == 0),
-        "coins other than 0, positive for a long and negative for a short",
+        "coins other than 0 (USD of an inverse contract), positive for a long and negative for a short",
         "Correct it, or remove the row.",
     )
     yield Check("entry_price", ~((price > 0) & (price < np.inf)), "a price above 0 USD per coin", "Correct it.")
@@ -134,9 +160,18 @@ def _number_checks(positions: Positions, cross: NDArray[np.bool_]) -> Iterator[C
     )
 
 
-def _refuse_repeats(path: Path, table: pa.Table, positions: Positions, n_assets: int) -> None:
-    """Raise where venue, account and asset are those of an earlier row."""
+def _refuse_repeats(
+    path: Path,
+    table: pa.Table,
+    positions: Positions,
+    cross: NDArray[np.bool_],
+    venues: Sequence[Terms],
+    n_assets: int,
+) -> None:
+    """Raise where venue, account and asset are those of an earlier row, but for a long and a short that are netted."""
     market = positions.venue * np.int64(n_assets) + positions.asset
+    netted = cross & np.array([terms.nets for terms in venues])[positions.venue]
+    market = 2 * market + (netted & (positions.quantity < 0))
     prints = _fingerprints(table["account"]) ^ (market.astype(np.uint64) * _ODD)
     prints.sort()
     if not (prints[1:] == prints[:-1]).any():
@@ -150,9 +185,12 @@ def _refuse_repeats(path: Path, table: pa.Table, positions: Positions, n_assets:
     row = int(np.argmax(later))
     first = int(np.argmax(key == key[row]))
     what = {name: table[name][row].as_py() for name in ("venue", "account", "asset")}
+    hedge = cross[row] and cross[first] and positions.quantity[row] * positions.quantity[first] < 0
+    why = f"; maintenance on both legs of a hedge, as '{what['venue']}' wants it, is not modelled" if hedge else ""
+    kind = "venue, account, asset and side" if netted[row] else "venue, account and asset"
     raise InputError(
         f"{cell(path, row, 'account', what['account'])} with venue {what['venue']!r} and asset {what['asset']!r} as "
-        f"in row {first + 1}, expected one row for each venue, account and asset. Net the rows, or rename the account."
+        f"in row {first + 1}, expected one row for each {kind}{why}. Net the rows, or rename the account."
     )
 
 

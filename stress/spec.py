@@ -56,6 +56,7 @@ _WORDS = (
     ("input should be ", ""),
     ("value should have ", ""),
     (" after validation, not 0", ""),
+    (" after validation", ""),
     (" or object to extract fields from", ""),
     ("dictionary", "table"),
     ("tuple", "list"),

@@ -6,7 +6,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.backstops import Adl, Pool, Vault, check_pools
 from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec
+
+CASH = "USD"
+"""Token that is cash."""
 
 
 class Tier(Spec):
@@ -23,6 +27,9 @@ class Tier(Spec):
 class Market(Spec):
     """A perpetual on one asset at this venue."""
 
+    contract: Literal["linear", "inverse"] = "linear"
+    """`linear`: quantity in coins, profit in USD; `inverse`: quantity N in USD, profit N (1 / entry - 1 / mark) in the
+    asset's coin, which backs it."""
     tiers: Many[Tier]
     """Maintenance brackets by ascending floor; the first floor is 0."""
     tiers_source: str
@@ -112,21 +119,6 @@ Staging = Annotated[WholeStaging | TierStaging | FractionStaging | RestoreStagin
 """How a triggered account is closed."""
 
 
-class Adl(Spec):
-    """Auto-deleveraging."""
-
-    ranking: Literal["queue", "pro_rata"]
-    """`queue`: highest profit rate times leverage first; `pro_rata`: by unrealised profit."""
-    close_at: Literal["bankruptcy", "mark", "index"]
-    """Price at which winners are closed."""
-    drawdown_share: Fraction | None = None
-    """ADL starts when the fund is this share below its rolling peak; absent: on exhaustion and for left-over slices."""
-    drawdown_window_hours: Positive = 8.0
-    """Length of the rolling window [h]."""
-    straight_to_adl: bool = False
-    """While drawdown ADL is on, no forced order goes to the book at all."""
-
-
 class Funding(Spec):
     """Payments between longs and shorts."""
 
@@ -137,19 +129,6 @@ class Funding(Spec):
     """Bound on I - P [1]."""
     cap: NonNegative
     """Bound on the rate [1]."""
-    source: str
-
-
-class Pool(Spec):
-    """An insurance fund."""
-
-    name: str
-    equity_usd: NonNegative
-    """Cash at the start [USD]."""
-    takeover_multiple: NonNegative
-    """The pool holds at most this multiple of its equity [1]."""
-    markets: Many[str] | Literal["all"] = "all"
-    """Assets whose perpetuals this pool stands behind."""
     source: str
 
 
@@ -172,31 +151,37 @@ class Venue(Spec):
     staging: Staging
     closing_order: Literal["proportional", "riskiest_first"] = "proportional"
     """What staging closes of an account of several positions: of each, or only the one that requires most."""
+    haircuts: dict[str, Fraction] = {}
+    """Tokens taken as collateral on cross margin, and what is taken off the value of each where equity is compared with
+    maintenance [1]. The coin of an inverse contract is always taken, at a haircut of 0 unless named here."""
+    hedged_legs: Literal["netted", "refused"] = "netted"
+    """A long and a short of one account in one market: `netted`: the hedged part needs no maintenance; `refused`: the
+    file is refused, as at a venue that wants maintenance on both legs, which is not modelled."""
     adl: Adl
+    vault: Vault | None = None
+    """A backstop vault between takeover and adl; none where absent."""
     funding: Funding
     pools: Annotated[Many[Pool], Field(min_length=1)]
     markets: Annotated[dict[str, Market], Field(min_length=1)]
     """Perpetuals by asset."""
 
     @model_validator(mode="after")
-    def _each_market_has_one_pool(self) -> Self:
-        names = [pool.name for pool in self.pools]
-        if len(set(names)) < len(names):
-            raise ValueError(f"pools are named {names}, expected different names. Rename one.")
-        for pool in self.pools:
-            unknown = [] if pool.markets == "all" else [asset for asset in pool.markets if asset not in self.markets]
-            if unknown:
-                raise ValueError(
-                    f"pool '{pool.name}' stands behind {unknown[0]!r}, expected one of the venue's markets "
-                    f"({', '.join(self.markets)}). Correct pools.markets."
-                )
-        for asset in self.markets:
-            behind = [pool.name for pool in self.pools if pool.markets == "all" or asset in pool.markets]
-            if len(behind) != 1:
-                raise ValueError(
-                    f"market {asset} has {len(behind)} pools, expected exactly one. Name each market in one pool."
-                )
+    def _fits_together(self) -> Self:
+        if CASH in self.haircuts:
+            raise ValueError(
+                f"haircuts.{CASH} is {self.haircuts[CASH]:g}, expected tokens other than {CASH}: cash counts in full. "
+                "Leave it out."
+            )
+        check_pools(self.pools, tuple(self.markets))
         return self
+
+    def inverse(self, asset: str) -> bool:
+        """Whether it lists an inverse contract on `asset`."""
+        return asset in self.markets and self.markets[asset].contract == "inverse"
+
+    def takes(self, token: str) -> bool:
+        """Whether `token`, other than cash, is collateral on cross margin."""
+        return token in self.haircuts or self.inverse(token)
 
     def pool_of(self, asset: str) -> int:
         """Position in `pools` of the fund behind the perpetual on `asset`."""

@@ -15,12 +15,11 @@ from reference.small import crowd, market, pool, positions_of, run_of, two_way, 
 from stress.build import build
 from stress.collateral import AllAccounts, read_accounts
 from stress.cross import BLOCK_OF_ACCOUNTS, CrossAccounts, coins_held, compile_accounts, paths_together
-from stress.portfolio import Positions
+from stress.portfolio import Positions, Terms
 from stress.spec import BLOCK, InputError
 
-VENUES = ("binance", "okx")
 ASSETS = ("BTC", "ETH", "SOL")
-LISTED = {"binance": {"BTC", "ETH", "SOL"}, "okx": {"BTC", "ETH"}}
+VENUES = {"binance": Terms(ASSETS, tokens=("BTC",)), "okx": Terms(("BTC", "ETH"))}
 POSITIONS = """venue,account,asset,quantity,entry_price,margin,mode,count
 okx,7,ETH,-2,4100,,cross,3
 binance,iso,BTC,0.5,110000,900,isolated,4
@@ -41,7 +40,7 @@ binance,coins,USD,5
 def read(folder: Path, positions: str = POSITIONS, collateral: str = COLLATERAL, **given: bool) -> AllAccounts:
     for name, text in (("positions.csv", positions), ("collateral.csv", collateral)):
         (folder / name).write_text(text, encoding="utf-8")
-    return read_accounts(folder / "positions.csv", folder / "collateral.csv", VENUES, LISTED, ASSETS, **given)
+    return read_accounts(folder / "positions.csv", folder / "collateral.csv", VENUES, ASSETS, **given)
 
 
 def test_rows_of_one_venue_and_name_are_one_account(tmp_path: Path) -> None:
@@ -73,7 +72,7 @@ def test_one_position_and_cash_alone_go_to_a_ladder(tmp_path: Path) -> None:
 def test_isolated_rows_are_left_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "positions.csv"
     path.write_text("\n".join([POSITIONS.splitlines()[0], "okx,1,BTC,1,9,8,isolated,2", ""]), encoding="utf-8")
-    everyone = read_accounts(path, None, VENUES, LISTED, ASSETS)
+    everyone = read_accounts(path, None, VENUES, ASSETS)
     assert (everyone.row, everyone.cross, len(everyone.ladder)) == (None, None, 1)
 
 
@@ -82,6 +81,99 @@ def test_all_accounts_may_be_on_ladders(tmp_path: Path) -> None:
     everyone = read(tmp_path, "\n".join([lines[0], lines[4], ""]), "venue,account,token,amount\nokx,lone,USD,2000\n")
     assert everyone.cross is None
     assert everyone.ladder.margin.tolist() == [2000]
+
+
+COINS = {
+    "linear": Terms(ASSETS, tokens=("SOL",)),
+    "inverse": Terms(("BTC", "ETH"), inverse=("BTC",), tokens=("BTC", "ETH")),
+}
+HEDGED = """venue,account,asset,quantity,entry_price,margin,mode,count
+linear,a,BTC,3,100,,cross,2
+linear,a,BTC,-1,90,,cross,2
+linear,b,ETH,-1,10,,cross,1
+linear,b,SOL,2,7,,cross,1
+linear,b,ETH,1,12,,cross,1
+inverse,c,BTC,-400,50,,cross,1
+inverse,c,BTC,100,80,,cross,1
+inverse,d,BTC,100,50,,cross,1
+"""
+POSTED = """venue,account,token,amount
+linear,a,USD,50
+linear,b,USD,20
+inverse,c,BTC,3
+inverse,d,BTC,1
+inverse,d,ETH,2
+"""
+
+
+def read_hedged(folder: Path, old: str = "", new: str = "", **given: bool) -> AllAccounts:
+    """The files above with something replaced in one of them."""
+    assert old in HEDGED + POSTED
+    for name, text in (("positions.csv", HEDGED), ("collateral.csv", POSTED)):
+        (folder / name).write_text(text.replace(old, new, 1) if old else text, encoding="utf-8")
+    return read_accounts(folder / "positions.csv", folder / "collateral.csv", COINS, ASSETS, **given)
+
+
+def test_hedged_legs_are_netted_into_cash_or_coins(tmp_path: Path) -> None:
+    """A long of 2 from 100 that lost 10 with its hedge; a hedge that lost 2; an inverse short that lost 0.75 coins."""
+    cross = read_hedged(tmp_path, single_on_ladders=False).cross
+    assert cross is not None and cross.coins is not None
+    assert cross.row.tolist() == [0, 2, 5, 7]
+    assert cross.quantity.tolist() == [[2, 0, 0], [0, 0, 2], [-300, 0, 0], [100, 0, 0]]
+    assert cross.entry_price.tolist() == [[100, 0, 0], [0, 0, 7], [50, 0, 0], [50, 0, 0]]
+    assert cross.cash.tolist() == [40, 18, 0, 0]
+    assert cross.coins.tolist() == [[0, 0, 0], [0, 0, 0], [2.25, 0, 0], [1, 2, 0]]
+
+
+def test_what_a_hedge_leaves_may_be_on_a_ladder_and_coins_never_are(tmp_path: Path) -> None:
+    """The position that is left is not that of the account's first row."""
+    everyone = read_hedged(tmp_path)
+    assert everyone.row is not None and everyone.row.tolist() == [0, 2]
+    ladder = everyone.ladder
+    assert ladder.asset.tolist() == [0, 2]
+    assert ladder.quantity.tolist() == [2, 2]
+    assert ladder.entry_price.tolist() == [100, 7]
+    assert ladder.margin.tolist() == [40, 18]
+    assert ladder.count.tolist() == [2, 1]
+    assert everyone.cross is not None and everyone.cross.row.tolist() == [5, 7]
+
+
+COIN_REFUSALS = {
+    "token that the venue does not take": (
+        ("linear,b,USD,20", "linear,b,ETH,20"),
+        "collateral.csv: row 2: token is 'ETH', expected one of USD, SOL, what 'linear' takes as collateral. Correct "
+        "it, or give the token a haircut in the haircuts of the venue.",
+    ),
+    "token without a price": (
+        ("inverse,c,BTC,3", "inverse,c,USDE,3"),
+        "collateral.csv: row 3: token is 'USDE', expected one of USD, BTC, ETH, SOL: cash, or an asset of the run, "
+        "which has a price. Did you mean 'USD'? Correct it, or add the asset to the run.",
+    ),
+    "inverse contract without coins": (
+        ("inverse,c,BTC,3", "inverse,c,ETH,3"),
+        "positions.csv: row 6: asset is 'BTC', an inverse contract without coin collateral: account 'c' at 'inverse' "
+        "has -0.75 BTC and the profit of its hedged part, expected more than 0. Give its coins in "
+        "portfolio.collateral.",
+    ),
+    "inverse contract with USD alone": (
+        ("inverse,d,BTC,1\ninverse,d,ETH,2", "inverse,d,USD,900"),
+        "positions.csv: row 8: asset is 'BTC', an inverse contract without coin collateral: account 'd' at 'inverse' "
+        "has 0 BTC, expected more than 0. Give its coins in portfolio.collateral.",
+    ),
+    "nothing left": (
+        ("linear,a,BTC,-1,", "linear,a,BTC,-3,"),
+        "positions.csv: row 1: account is 'a' on cross margin at 'linear', whose longs and shorts are equal, expected "
+        "a position that is left when they are netted. Leave its rows out: it cannot be liquidated.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COIN_REFUSALS)
+def test_coins_and_hedges_that_cannot_be_are_refused(tmp_path: Path, name: str) -> None:
+    change, line = COIN_REFUSALS[name]
+    with pytest.raises(InputError) as caught:
+        read_hedged(tmp_path, *change)
+    assert str(caught.value) == f"{tmp_path}/{line}"
 
 
 NAMES = [pa.int64(), pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string()), pa.string_view()]
@@ -105,7 +197,7 @@ def test_accounts_are_the_same_whatever_the_type_of_their_names(
     pq.write_table(pa.table(rows), tmp_path / "positions.parquet", row_group_size=1)
     posted = {"venue": ["okx"], "account": names([7], other), "token": ["USD"], "amount": [50]}
     pq.write_table(pa.table(posted), tmp_path / "collateral.parquet")
-    everyone = read_accounts(tmp_path / "positions.parquet", tmp_path / "collateral.parquet", VENUES, LISTED, ASSETS)
+    everyone = read_accounts(tmp_path / "positions.parquet", tmp_path / "collateral.parquet", VENUES, ASSETS)
     assert everyone.cross is not None
     assert everyone.cross.quantity.tolist() == [[1, 3, 0]]
     assert everyone.cross.cash.tolist() == [50]

@@ -12,18 +12,17 @@ import pyarrow.parquet as papq
 import pytest
 
 from stress import portfolio
-from stress.portfolio import Positions, read_positions
+from stress.portfolio import Positions, Terms, read_positions
 from stress.spec import InputError
 
-VENUES = ("binance", "okx")
 ASSETS = ("BTC", "ETH", "SOL")
-LISTED = {"binance": {"BTC", "ETH", "SOL"}, "okx": {"BTC", "ETH"}}
+VENUES = {"binance": Terms(("BTC", "ETH", "SOL"), nets=False), "okx": Terms(("BTC", "ETH"))}
 HEADER = "venue,account,asset,quantity,entry_price,margin,mode,count\n"
 GOOD = "okx,7,ETH,-2.5,4100,1000,isolated,3\nbinance,7,BTC,0.5,112000.5,-20,isolated,1\nokx,7,BTC,1e-3,9,8,isolated,1\n"
 
 
 def read(path: Path) -> Positions:
-    return read_positions(path, VENUES, LISTED, ASSETS).rows
+    return read_positions(path, VENUES, ASSETS).rows
 
 
 def write(folder: Path, text: str) -> Path:
@@ -236,3 +235,52 @@ def test_a_fingerprint_shared_by_chance_refuses_nothing(tmp_path: Path, monkeypa
     assert len(read(write(tmp_path, HEADER + GOOD + GOOD.replace(",7,", ",8,")))) == 6
     with pytest.raises(InputError, match="row 6: account is '8' with venue 'okx' and asset 'BTC' as in row 5"):
         read(write(tmp_path, HEADER + GOOD + "okx,8,ETH,1,1,1,isolated,1\n" + "okx,8,BTC,1,1,1,isolated,1\n" * 2))
+
+
+INVERSE = {"okx": Terms(("BTC", "ETH"), inverse=("BTC",)), "strict": Terms(("BTC",), nets=False)}
+
+
+def test_an_inverse_contract_on_isolated_margin_is_refused(tmp_path: Path) -> None:
+    rows = "okx,1,ETH,1,9,8,isolated,1\nokx,1,BTC,100,9,,cross,1\nokx,2,BTC,100,9,8,isolated,1\n"
+    path = write(tmp_path, HEADER + rows)
+    with pytest.raises(InputError) as caught:
+        read_positions(path, INVERSE, ASSETS)
+    assert str(caught.value) == (
+        f"{path}: row 3: mode is 'isolated', expected 'cross' for an inverse contract, as 'okx' lists on BTC. "
+        "Leave its margin empty, and give its coins in portfolio.collateral."
+    )
+
+
+LONG, SHORT = "1,BTC,2,9,,cross,1", "1,BTC,-1,8,,cross,1"
+
+
+def test_a_long_and_a_short_on_cross_margin_are_read_where_the_venue_nets_them(tmp_path: Path) -> None:
+    sheet = read_positions(write(tmp_path, f"{HEADER}okx,{LONG}\nokx,{SHORT}\n"), INVERSE, ASSETS)
+    assert sheet.rows.quantity.tolist() == [2, -1]
+
+
+REPEATS = {
+    "two longs": (
+        [f"okx,{LONG}", f"okx,{SHORT}", f"okx,{LONG}"],
+        "row 3: account is '1' .* expected one row for each venue, account, asset and side\\. Net the rows",
+    ),
+    "a venue that does not net": (
+        [f"strict,{LONG}", f"strict,{SHORT}"],
+        "row 2: .* and asset; maintenance on both legs of a hedge, as 'strict' wants it, is not modelled\\. Net",
+    ),
+    "two longs where it does not net": (
+        [f"strict,{LONG}", f"strict,{LONG}"],
+        "row 2: account is '1' .* expected one row for each venue, account and asset\\. Net the rows",
+    ),
+    "isolated": (
+        ["okx,1,ETH,1,9,5,isolated,1", "okx,1,ETH,-1,9,5,isolated,1"],
+        "row 2: account is '1' .* expected one row for each venue, account and asset\\. Net the rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_other_repeats_are_refused(tmp_path: Path, name: str) -> None:
+    rows, words = REPEATS[name]
+    with pytest.raises(InputError, match=words):
+        read_positions(write(tmp_path, HEADER + "\n".join(rows) + "\n"), INVERSE, ASSETS)

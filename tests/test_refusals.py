@@ -210,7 +210,7 @@ COLLATERALS = {
     "endless": ("70", "inf", ["row 2: amount is inf"]),
     "text": ("70", "much", ["row 2: amount is 'much', expected a number"]),
     "owed coins": ("USD,70", "ETH,-1", ["row 2: amount is -1.0, expected coins of at least 0"]),
-    "coins": ("USD,70", "ETH,10", ["row 4", "coins as collateral are not supported yet"]),
+    "coins": ("USD,70", "ETH,10", ["row 2: token is 'ETH', expected USD, what 'here' takes", "a haircut"]),
     "repeated": (
         "here,b,USD,70",
         "here,b,USD,70\nhere,a,USD,5",

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Command
 
 from stress.spec import InputError, read_toml, validate
 from stress.triggers import deductions, maintenance
+from stress.venue_table import venue_table
 from stress.venues import Market, TierStaging, Venue
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "configs" / "venues").glob("*.toml"))
 DATA = ROOT.parent / "shared" / "data"
 NOW = ("binance", "bybit", "okx")
+OTHERS = ("bitmex", "dydx", "hyperliquid")
 SPRING_2021 = tuple(f"{name}-2021-03" for name in NOW)
 SHARES = {"binance": 0.5, "bybit": 0.3, "okx": 0.2}
 
@@ -63,13 +66,13 @@ def columns(tiers: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.nda
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_is_a_venue(path: Path) -> None:
     venue = validate(Venue, read_toml(path), path.name)
-    assert path.stem.split("-")[0] == venue.name
-    assert [pool.name for pool in venue.pools] == ["main"]
+    assert path.stem.removesuffix("-2021-03") == venue.name
+    assert len(venue.pools) == 1
     assert all(venue.pool_of(asset) == 0 for asset in venue.markets)
 
 
 def test_all_files_are_there() -> None:
-    assert {path.stem for path in FILES} == {*NOW, *SPRING_2021}
+    assert {path.stem for path in FILES} == {*NOW, *OTHERS, *SPRING_2021}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -77,6 +80,7 @@ def test_every_number_has_a_source(path: Path) -> None:
     venue = validate(Venue, read_toml(path), path.name)
     sources = [venue.source, venue.funding.source, *(pool.source for pool in venue.pools)]
     sources += [text for market in venue.markets.values() for text in (market.source, market.tiers_source)]
+    sources += [] if venue.vault is None else [venue.vault.source]
     assert all(len(text.split()) >= 4 for text in sources)
     assert all("assumed" in market.source for market in venue.markets.values())
 
@@ -107,13 +111,54 @@ def test_venues_differ_where_their_rules_do() -> None:
     by_tiers = [v.staging for v in (binance, bybit, okx) if isinstance(v.staging, TierStaging)]
     assert [(rule.down, rule.whole_below) for rule in by_tiers] == [(1, 1), (1, 1), (2, 2)]
     assert [v.mark for v in (binance, bybit, okx)] == ["median", "median", "index_average"]
+    assert [getattr(v.staging, "pause_seconds", None) for v in (binance, bybit, okx)] == [0, 0, 60]
+    assert {v.hedged_legs for v in (binance, bybit, okx)} == {"netted"}
     assert binance.funding.model_dump(exclude={"source"}) == okx.funding.model_dump(exclude={"source"})
+
+
+def test_hyperliquid_closes_a_fifth_first_and_a_vault_backs_it() -> None:
+    venue = load("hyperliquid")
+    assert venue.staging.model_dump() == {"kind": "fraction", "share": 0.2, "above_usd": 1e5, "pause_seconds": 30}
+    assert venue.vault is not None
+    assert (venue.vault.entry_ratio, venue.vault.profit_bps) == (pytest.approx(2 / 3), None)
+    assert [(pool.equity_usd, pool.takeover_multiple) for pool in venue.pools] == [(0, 0)]
+    assert (venue.liquidation_fee_bps, venue.surplus_to, venue.adl.close_at) == (0, "trader", "index")
+    assert venue.funding.interval_hours == 1
+    for market in venue.markets.values():
+        (tier,) = market.tiers
+        assert tier.max_leverage is not None
+        assert tier.rate == 0.5 / tier.max_leverage
+    assert venue.markets["BTC"].tiers[0].rate == 0.0125
+
+
+def test_dydx_restores_margin_and_deleverages_only_where_the_fund_is_short() -> None:
+    venue = load("dydx")
+    assert venue.staging.model_dump() == {"kind": "restore", "target": 1.05, "pause_seconds": 0}
+    assert (venue.liquidation_fee_bps, venue.surplus_to) == (150, "trader")
+    assert venue.adl.model_dump(include={"ranking", "close_at", "leftover", "drawdown_share"}) == {
+        "ranking": "pro_rata", "close_at": "bankruptcy", "leftover": False, "drawdown_share": None,
+    }  # fmt: skip
+    assert venue.pools[0].takeover_multiple == 0 < venue.pools[0].equity_usd
+    for market in venue.markets.values():
+        assert market.take_bound_bps == pytest.approx(1.5 * market.tiers[0].rate * 1e4)
+
+
+def test_bitmex_is_inverse_and_its_fund_takes_over() -> None:
+    venue = load("bitmex")
+    assert [(asset, market.contract) for asset, market in venue.markets.items()] == [("BTC", "inverse")]
+    assert venue.takes("BTC") and not venue.takes("ETH")
+    assert venue.pools[0].equity_usd == pytest.approx(34_678 * 6_400, rel=1e-3)
+    assert venue.pools[0].takeover_multiple > 0 < venue.markets["BTC"].unwind_usd_per_minute
+    assert (venue.surplus_to, venue.adl.close_at, venue.vault) == ("pool", "bankruptcy", None)
+    assert isinstance(venue.staging, TierStaging)
+    assert len(venue.markets["BTC"].tiers) > 1
 
 
 @pytest.mark.parametrize("name", NOW)
 def test_2021_keeps_all_rules_but_brackets_and_volume(name: str) -> None:
     now, then = load(name), load(f"{name}-2021-03")
-    kept = {"source", "pools", "markets"}
+    kept = {"source", "pools", "markets", "haircuts"}
+    assert then.haircuts == {token: now.haircuts[token] for token in ("BTC", "ETH")}
     assert then.model_dump(exclude=kept) == now.model_dump(exclude=kept)
     assert then.pools[0].equity_usd == now.pools[0].equity_usd
     for asset, market in then.markets.items():
@@ -232,6 +277,15 @@ def test_a_first_floor_above_zero_is_refused() -> None:
         ({"name": "alts", "markets": ["SOL"]}, "market SOL has 2 pools, expected exactly one."),
         ({"name": "alts", "markets": ["ADA"]}, "pool 'alts' stands behind 'ADA', expected one of the venue's markets"),
         ({"markets": []}, "pools are named ['main', 'main'], expected different names."),
+        (
+            {"name": "alts", "markets": [], "topped_up_by": "mian"},
+            "pool 'alts' is topped up by 'mian', expected another pool of the venue (main). Correct pools.topped_up_by",
+        ),
+        (
+            {"name": "alts", "markets": [], "topped_up_by": "alts"},
+            "pool 'alts' is topped up by 'alts', expected another",
+        ),
+        ({"name": "alts", "markets": [], "floor_usd": -1}, "pools[1].floor_usd is -1, expected greater than or equal"),
     ],
 )
 def test_a_market_needs_exactly_one_pool(second: dict[str, Any], line: str) -> None:
@@ -246,10 +300,17 @@ def test_a_market_without_a_pool_is_refused() -> None:
     assert "market DOGE has 0 pools, expected exactly one." in refusal(data)
 
 
+def test_a_pool_alone_is_topped_up_by_none() -> None:
+    data = table("bybit")
+    data["pools"][0]["topped_up_by"] = "other"
+    assert "pool 'main' is topped up by 'other', expected another pool of the venue (there is none)." in refusal(data)
+
+
 def test_two_pools_share_the_markets() -> None:
     data = table("okx")
     main = data["pools"][0]
-    data["pools"] = [main | {"markets": ["BTC", "ETH"]}, main | {"name": "alts", "markets": ["SOL", "XRP", "DOGE"]}]
+    alts = {"name": "alts", "markets": ["SOL", "XRP", "DOGE"], "topped_up_by": "main", "floor_usd": 1e6}
+    data["pools"] = [main | {"markets": ["BTC", "ETH"]}, main | alts]
     venue = validate(Venue, data, "venue.toml")
     assert [venue.pool_of(asset) for asset in ("BTC", "ETH", "SOL", "XRP", "DOGE")] == [0, 0, 1, 1, 1]
 
@@ -297,3 +358,106 @@ def test_every_staging_has_its_own_fields_only(kind: str) -> None:
 )
 def test_staging_out_of_bounds_is_refused(staging: dict[str, Any], line: str) -> None:
     assert f"venue.toml: {line}" in refusal(table("okx") | {"staging": staging})
+
+
+@pytest.mark.parametrize(
+    ("vault", "line"),
+    [
+        (
+            {"profit_bps": [250, 50]},
+            "vault: profit_bps is [250, 50] bp, expected the lower bound first. Exchange the two.",
+        ),
+        ({"profit_bps": [50]}, "vault.profit_bps is [50], expected at least 2 items"),
+        ({"profit_bps": 50}, "vault.profit_bps is 50, expected a valid list. Change it."),
+        ({"equity_usd": 0}, "vault.equity_usd is 0, expected greater than 0. Change it."),
+        ({"capacity_usd": 0}, "vault.capacity_usd is 0, expected greater than 0. Change it."),
+        ({"entry_ratio": 0}, "vault.entry_ratio is 0, expected greater than 0. Change it."),
+        ({"unwind_usd_per_minute": -1}, "vault.unwind_usd_per_minute is -1, expected greater than or equal to 0."),
+        ({"entry": 1}, "vault.entry is not a known key. Did you mean 'entry_ratio'?"),
+    ],
+)
+def test_a_vault_out_of_bounds_is_refused(vault: dict[str, Any], line: str) -> None:
+    data = table("hyperliquid")
+    data["vault"] |= vault
+    assert f"venue.toml: {line}" in refusal(data)
+
+
+@pytest.mark.parametrize("bounds", [[50, 250], [-20, -20], [-5.5, 0]])
+def test_bounds_of_a_vaults_profit_may_be_losses(bounds: list[float]) -> None:
+    data = table("hyperliquid")
+    data["vault"]["profit_bps"] = bounds
+    assert validate(Venue, data, "venue.toml").vault == load("hyperliquid").vault.model_copy(  # pyright: ignore
+        update={"profit_bps": tuple(bounds)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"haircuts": {"BTC": 1.1}}, "haircuts.BTC is 1.1, expected less than or equal to 1. Change it."),
+        ({"haircuts": {"USD": 0.1}}, "haircuts.USD is 0.1, expected tokens other than USD: cash counts in full."),
+        ({"hedged_legs": "both"}, "hedged_legs is 'both', expected 'netted' or 'refused'. Change it."),
+    ],
+)
+def test_wrong_collateral_rules_are_refused(change: dict[str, Any], line: str) -> None:
+    assert f"venue.toml: {line}" in refusal(table("okx") | change)
+
+
+def test_a_contract_of_another_kind_is_refused() -> None:
+    data = table("bitmex")
+    data["markets"]["BTC"]["contract"] = "quanto"
+    assert "venue.toml: markets.BTC.contract is 'quanto', expected 'linear' or 'inverse'." in refusal(data)
+
+
+def test_an_unknown_ranking_is_refused() -> None:
+    data = table("okx")
+    data["adl"]["ranking"] = "water_filling"
+    assert validate(Venue, data, "venue.toml").adl.ranking == "water_filling"
+    data["adl"]["ranking"] = "fifo"
+    assert "adl.ranking is 'fifo', expected 'queue', 'pro_rata' or 'water_filling'." in refusal(data)
+
+
+def cells(name: str, **changes: Any) -> dict[str, str]:
+    """What the table says of a venue, by its head."""
+    lines = venue_table([validate(Venue, table(name) | changes, "venue.toml")]).splitlines()
+    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return dict(zip(head, row, strict=True))
+
+
+def test_the_table_says_what_the_files_do() -> None:
+    assert [cells(name)["closes"] for name in (*NOW, *OTHERS)] == [
+        "down one tier; whole in the lowest one",
+        "down one tier; whole in the lowest one",
+        "down two tiers; whole in the lowest two",
+        "down one tier; whole in the lowest one",
+        "what restores 1.05 x maintenance",
+        "20 % first above 100 k USD, then the rest",
+    ]
+    okx, hyperliquid, dydx, bitmex = (cells(name) for name in ("okx", "hyperliquid", "dydx", "bitmex"))
+    assert okx["liquidated when equity <="] == "maintenance + fee"
+    assert okx["pause"] == "60 s"
+    assert okx["ADL starts"] == "fund empty; fund 30 % down in 8 h, no order to the book then; order left over"
+    assert okx["layers"] == "book, auction, takeover, adl"
+    assert hyperliquid["layers"] == "book, vault, adl"
+    assert hyperliquid["vault"] == "400 M, below 0.67 x maintenance, at bankruptcy"
+    assert hyperliquid["fund, USD"] == "none"
+    assert hyperliquid["ADL starts"] == "account bankrupt, as there is no fund; order left over"
+    assert dydx["ADL starts"] == "fund empty"
+    assert dydx["fee; rest to"] == "1.5 %; trader"
+    assert bitmex["contracts"] == "inverse BTC"
+    assert bitmex["collateral (haircut)"] == "USD, BTC (0 %)"
+    pool = {"equity_usd": 1.5e9, "takeover_multiple": 0, "source": "made up"}
+    others = {"name": "b", "markets": ["ETH", "SOL", "XRP", "DOGE"], "topped_up_by": "a"}
+    two = [pool | {"name": "a", "markets": ["BTC"]}, pool | others]
+    assert cells("okx", pools=two)["fund, USD"] == (
+        "1.5 bn for BTC, takes nothing over; 1.5 bn for ETH, SOL, XRP, DOGE, takes nothing over, topped up by a"
+    )
+
+
+def test_the_command_prints_a_line_for_each_file(liqstress: Command) -> None:
+    outcome = liqstress("venues", *FILES)
+    assert (outcome.code, len(outcome.out.splitlines())) == (0, 2 + len(FILES))
+    assert outcome.out == venue_table(validate(Venue, read_toml(path), path.name) for path in FILES)
+    wrong = liqstress("venues", ROOT / "configs" / "quickstart.toml")
+    assert wrong.code == 2
+    assert "quickstart.toml: " in wrong.err
