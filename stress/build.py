@@ -32,7 +32,8 @@ from stress_kernels.world import (
 from stress.book import Book, PastTrigger, Schedule, compile_book
 from stress.collateral import AllAccounts, read_accounts
 from stress.config import Run
-from stress.cross import CrossAccounts, PastMargin, coins_held, compile_accounts, paths_together
+from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
+from stress.money import currencies, deviation, transfers, vaults
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Gbm, Merton, Prescribed, Replay
 from stress.spec import InputError
@@ -99,14 +100,15 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         )
     except PastTrigger as error:
         raise _past_trigger(run, everyone, error) from None
-    accounts = _accounts(run, everyone.cross, schedules, start)
+    money = currencies(run, everyone.cross)
+    accounts = _accounts(run, everyone.cross, schedules, start, money)
     held = np.asarray(book.ladders.rows)[..., -1, 0 : 2 * CLASSES : 2].sum(axis=(3, 4), dtype=np.float64)
     if accounts is not None:
         held = held + coins_held(accounts)
     together = paths_together(accounts)
     _check_chunk(run, together)
     return Built(
-        world=_world(run, held),
+        world=_world(run, held, money),
         ladders=book.ladders,
         shock=_shock(run, replayed),
         book=book,
@@ -118,12 +120,16 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
 
 
 def _accounts(
-    run: Run, cross: CrossAccounts | None, schedules: Mapping[tuple[int, int], Schedule], start: np.ndarray
+    run: Run,
+    cross: CrossAccounts | None,
+    schedules: Mapping[tuple[int, int], Schedule],
+    start: np.ndarray,
+    money: Currencies | None,
 ) -> Accounts | None:
     if cross is None:
         return None
     try:
-        return compile_accounts(cross, schedules, start, len(run.venues), _barrier(run), run.dtype)
+        return compile_accounts(cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money)
     except PastMargin as error:
         row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
         raise InputError(
@@ -220,7 +226,7 @@ def _pause_steps(staging: Staging, step_seconds: int) -> int:
     return int(np.ceil(pause / step_seconds - 1e-9))
 
 
-def _world(run: Run, held: np.ndarray) -> World:
+def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
@@ -247,7 +253,7 @@ def _world(run: Run, held: np.ndarray) -> World:
         sigma=host(sigma, dtype),
         barrier_shift=host(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
         adv=market("adv_usd", missing=1.0),
-        adv_global=host(market("adv_usd").sum(axis=0), dtype),
+        adv_global=host(_volume(run), dtype),
         take_bound=market("take_bound_bps", scale=1e-4),
         throughput=market("throughput_usd_per_minute", scale=dt / 60),
         auction=market("auction_usd_per_hour"),
@@ -258,10 +264,10 @@ def _world(run: Run, held: np.ndarray) -> World:
         pool_venue=host([i for i, _ in pools], np.int32),
         pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
         takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
-        inverse=None,
-        deviation=None,
-        vaults=None,
-        transfers=None,
+        inverse=None if money is None else host(money.inverse),
+        deviation=None if money is None else deviation(run),
+        vaults=vaults(run),
+        transfers=transfers(run),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,
@@ -271,6 +277,12 @@ def _world(run: Run, held: np.ndarray) -> World:
         block_steps=block_steps,
         five_minutes=max(1, round(300 / dt)),
     )
+
+
+def _volume(run: Run) -> list[float]:
+    """Average daily volume of each asset over the venues that list it, or of its spot market where none does [USD]."""
+    listed = {a: [v.markets[a].adv_usd for v in run.venues.values() if a in v.markets] for a in run.assets}
+    return [sum(listed[name]) if listed[name] else asset.spot_adv_usd or np.inf for name, asset in run.assets.items()]
 
 
 def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:

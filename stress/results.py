@@ -19,6 +19,8 @@ SIDES = ("long", "short")
 """Whose position was closed."""
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
 """What absorbed it, in the order of the waterfall."""
+WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
+"""The same where a venue of the run has a backstop vault."""
 COMPLETE = "complete"
 """Attribute of a store: true once every path is in it."""
 _BLOCK = 1024
@@ -74,6 +76,9 @@ _TABLE = (
         "share of the haircut borne by the largest 1 % of winners (by position, in each market and class); NaN if none",
     ),
     _variable("socialised_loss", _POOL, "float32", "USD", "losses taken from winners' unrealised profit"),
+    _variable("collateral_sold", _MARKET, "float32", "USD", "coins of collateral sold in the spot market for debts"),
+    _variable("vault_equity", _VENUE, "float64", "USD", "backstop vault's equity at the end of the hour; NaN if none"),
+    _variable("vault_profit", _VENUE, "float32", "USD", "backstop vault's profit in the hour, a loss negative"),
     _variable("index_close", "path hour asset", "float32", "1", "index at the end of the hour over the start's"),
     _variable("index_low", "path hour asset", "float32", "1", "lowest index within the hour over the start's"),
     _variable("index_high", "path hour asset", "float32", "1", "highest index within the hour over the start's"),
@@ -105,11 +110,17 @@ COORDINATES: Mapping[str, Variable] = {
 def coords(run: Run) -> dict[str, np.ndarray]:
     """Labels along every dimension of what `run` puts out."""
     pools = [f"{venue}/{pool.name}" for venue, spec in run.venues.items() for pool in spec.pools]
-    return labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools)
+    layers = WITH_VAULT if any(venue.vault for venue in run.venues.values()) else LAYERS
+    return labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools, layers)
 
 
 def labels(
-    paths: int, hours: int, venues: Sequence[str], assets: Sequence[str], pools: Sequence[str]
+    paths: int,
+    hours: int,
+    venues: Sequence[str],
+    assets: Sequence[str],
+    pools: Sequence[str],
+    layers: Sequence[str] = LAYERS,
 ) -> dict[str, np.ndarray]:
     """Labels along every dimension, from sizes and names."""
     return {
@@ -118,7 +129,7 @@ def labels(
         "venue": np.array(venues, dtype=str),
         "asset": np.array(assets, dtype=str),
         "side": np.array(SIDES),
-        "layer": np.array(LAYERS),
+        "layer": np.array(layers),
         "pool": np.array(pools, dtype=str),
     }
 

@@ -1,12 +1,12 @@
 """Accounts on cross margin against the slow twin, one mechanism at a time.
 
-Two venues, two assets, three pools, two hours; 200 accounts with positions in one or both markets of a venue, besides a
-small book of isolated ones on ladders; float64. The comparison is exact, to 1e-7 of the run's volume for money and to
-1e-6 for everything else.
+Two venues, two assets with perpetuals and a token, three pools, two hours; 200 accounts with positions in one or both
+markets of a venue, besides a small book of isolated ones on ladders; float64. The comparison is exact, to 1e-7 of the
+run's volume for money and to 1e-6 for everything else.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -15,15 +15,19 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from reference import twin as slow
-from reference.bridge import HOURLY, engine, log_returns, twin_accounts, twin_world, watch_as_often
+from reference.bridge import HOURLY, deviation, engine, log_returns, twin_accounts, twin_world, watch_as_often
 from reference.small import crash, crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
 from reference.twin import Accounts
 
-from stress.build import _schedules, build
+from stress.build import _barrier, _schedules, _world, build
 from stress.cross import CrossAccounts, compile_accounts
+from stress.money import currencies
+from stress.results import LAYERS, WITH_VAULT
 
 PATHS, STEPS = 4, 120
-ASSETS = {"A": 0.025, "B": 0.03}
+MARKETS = ("A", "B")
+ASSETS = {"A": 0.025, "B": 0.03, "T": 0.01}
+TOKEN = {"daily_volatility": 0.01, "spot_adv_usd": 1e8}
 TIERS = [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 5e5, "rate": 0.01}, {"floor_usd": 2e6, "rate": 0.025}]
 SHORT_BOOK = {"take_bound_bps": 30}
 FUNDING = {"interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "source": "made up"}
@@ -48,6 +52,12 @@ class Case:
     """Isolated longs and shorts in every market, on ladders."""
     one_pool: bool = False
     socialised: bool = False
+    coins: float = 0.0
+    """Share of what backs an account that is in coins of all three assets."""
+    inverse: tuple[tuple[str, str], ...] = ()
+    """Venue and asset of inverse contracts."""
+    sold: bool = False
+    """Whether more than a million USD of coins are sold."""
     differs: tuple = ()
 
 
@@ -65,6 +75,45 @@ def staged(staging: dict, order: str = "proportional", impact: float = 0.003, pa
     return Case({"tiers": TIERS}, rules, impact=impact, path=path, layers="book", isolated=0)
 
 
+HAIRCUTS = {"haircuts": {"A": 0.05, "B": 0.1, "T": 0.2}}
+GBM = {"kind": "gbm", "daily_volatility": ASSETS, "correlation": 0.5}
+OFF_ITS_PEG = {
+    "overlays": [
+        {"kind": "depeg", "token": "T", "venue": "two", "share": 0.3, "start_minutes": 10, "minutes": 30},
+        {"kind": "depeg", "token": "A", "venue": "one", "share": 0.1, "start_minutes": 60, "minutes": 15},
+    ]
+}
+
+
+def vault(equity: float, capacity: float, **more) -> dict:
+    """Rules with a backstop vault."""
+    rule = {"equity_usd": equity, "capacity_usd": capacity, "unwind_usd_per_minute": 0, "source": "made up"}
+    return {"vault": rule | more}
+
+
+INVERSE = {
+    "book": Case(venue=HAIRCUTS, isolated=0),
+    "tiers, fee in the trigger": Case(
+        {"tiers": TIERS},
+        HAIRCUTS | {"staging": TIERWISE, "liquidation_fee_bps": 50, "fee_in_trigger": True},
+        layers="book",
+        impact=0.003,
+        isolated=0,
+    ),
+    "auction, takeover, funding": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e5, "auction_usd_per_hour": 2e6},
+        HAIRCUTS | {"pools": [pool(1e9, 3)], "funding": FUNDING, "liquidation_fee_bps": 50},
+        layers="book auction takeover",
+        isolated=0,
+    ),
+    **{
+        f"adl by {ranking} at {close_at}": Case(
+            SHORT_BOOK, HAIRCUTS | adl(ranking, close_at) | {"pools": [pool(2e6)]}, isolated=0, socialised=True
+        )
+        for ranking, close_at in (("queue", "bankruptcy"), ("pro_rata", "index"), ("queue", "mark"))
+    },
+    "barrier": Case(venue=HAIRCUTS, isolated=0, run={"barrier_correction": True, "shock": GBM}),
+}
 CASES = {
     "no impact": Case(impact=0, layers="book"),
     "impact": Case(),
@@ -122,13 +171,93 @@ CASES = {
         isolated=0,
         socialised=True,
     ),
+    "coins": Case(venue=HAIRCUTS, coins=0.8, sold=True),
+    "coins, fee, surplus to the pool": Case(venue=HAIRCUTS | {"liquidation_fee_bps": 50}, coins=0.8, sold=True),
+    "coins, fee, surplus to the trader": Case(
+        venue=HAIRCUTS | {"liquidation_fee_bps": 125, "fee_in_trigger": True, "surplus_to": "trader"},
+        coins=0.8,
+        sold=True,
+    ),
+    "coins, by tiers, adl": Case(
+        SHORT_BOOK | {"tiers": TIERS},
+        HAIRCUTS | adl() | {"pools": [pool(2e6)], "staging": TIERWISE, "liquidation_fee_bps": 50},
+        coins=0.8,
+        isolated=0,
+        sold=True,
+    ),
+    "coins, restored, takeover": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e5},
+        HAIRCUTS | {"pools": [pool(1e9, 3)], "staging": RESTORED},
+        coins=0.8,
+        layers="book takeover",
+        isolated=0,
+        sold=True,
+    ),
+    "coins, barrier": Case(venue=HAIRCUTS, coins=0.8, sold=True, run={"barrier_correction": True, "shock": GBM}),
+    "a token off its peg": Case(venue=HAIRCUTS, coins=0.9, sold=True, run=OFF_ITS_PEG),
+    "a token off its peg, adl, pools run dry": Case(
+        SHORT_BOOK,
+        HAIRCUTS | adl("pro_rata", "mark") | {"pools": [pool(2e5)]},
+        coins=0.9,
+        sold=True,
+        isolated=0,
+        socialised=True,
+        run=OFF_ITS_PEG,
+    ),
+    **{
+        f"inverse: {name}": replace(case, coins=0.9, inverse=(("one", "B"), ("two", "A")), sold=True)
+        for name, case in INVERSE.items()
+    },
+    "a vault": Case(SHORT_BOOK, vault(1e7, 3e7), layers="book vault adl remainder", isolated=0),
+    "a vault within bounds, unwound": Case(
+        SHORT_BOOK,
+        vault(1e7, 3e8, profit_bps=[50, 250], unwind_usd_per_minute=2e5),
+        layers="book vault adl remainder",
+        isolated=0,
+    ),
+    "a vault behind an empty pool": Case(
+        SHORT_BOOK,
+        vault(1e7, 3e7, entry_ratio=0.5) | adl("queue", "mark") | {"pools": [pool(0)], "funding": FUNDING},
+        layers="book vault adl remainder",
+        isolated=0,
+        socialised=True,
+    ),
+    "a vault, straight to adl": Case(
+        SHORT_BOOK,
+        vault(1e7, 3e7) | adl("queue", "mark", drawdown_share=0.3, straight_to_adl=True) | {"pools": [pool(4e6)]},
+        layers="book vault adl remainder",
+        isolated=0,
+        socialised=True,
+    ),
+    "a vault, coins, inverse": Case(
+        SHORT_BOOK,
+        HAIRCUTS | vault(1e7, 3e7, profit_bps=[-100, 100], unwind_usd_per_minute=1e5) | {"liquidation_fee_bps": 50},
+        coins=0.9,
+        inverse=(("one", "B"), ("two", "A")),
+        layers="book vault adl remainder",
+        isolated=0,
+        sold=True,
+    ),
+    "pools top each other up": Case(
+        SHORT_BOOK,
+        {
+            "pools": [
+                pool(2e7, 3, topped_up_by="second", floor_usd=1.5e7, markets=["A"]),
+                pool(2e7, 3, name="second", markets=["B"], floor_usd=5e6),
+            ]
+        },
+        layers="book takeover adl remainder",
+        isolated=0,
+        one_pool=True,
+    ),
     "exhaustion and socialised losses": Case(
         venue=adl("pro_rata", "mark") | {"pools": [pool(1e5)]}, socialised=True, isolated=0
     ),
 }
 MONEY = {
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
-    "adl_haircut", "socialised_loss", "open_interest", "first_round_volume", "fund_drawdown",
+    "adl_haircut", "socialised_loss", "open_interest", "first_round_volume", "fund_drawdown", "collateral_sold",
+    "vault_equity", "vault_profit",
 }  # fmt: skip
 
 
@@ -138,55 +267,81 @@ def in_64_bits():
         yield
 
 
-def cross_crowd(rng: np.random.Generator, n: int) -> CrossAccounts:
+def cross_crowd(rng: np.random.Generator, n: int, case: Case) -> CrossAccounts:
     """Accounts of 3 to 40 times leverage, a million USD a position in the median, one in four with one position."""
     quantity = rng.choice([-1.0, 1.0], (n, 2)) * rng.lognormal(0, 1, (n, 2)) * 1e4 * (rng.random((n, 2)) < [1, 0.75])
     entry = np.where(quantity != 0, 100 * np.exp(rng.normal(0, 0.02, (n, 2))), 0.0)
     notional = np.abs(quantity).sum(axis=1) * 100
-    cash = notional / rng.uniform(3, 25, n) - np.sum(quantity * (100 - entry), axis=1)
-    count = rng.integers(1, 4, n).astype(float)
-    return CrossAccounts(rng.integers(0, 2, n).astype(np.int32), quantity, entry, cash, count, np.arange(n))
+    margin = notional / rng.uniform(3, 25, n)
+    count, venue = rng.integers(1, 4, n).astype(float), rng.integers(0, 2, n).astype(np.int32)
+    profit = np.sum(quantity * (100 - entry), axis=1)
+    coins = case.coins * margin[:, None] / 100 * rng.dirichlet([1, 1, 1], n)
+    inverse = np.array([[(name, a) in case.inverse for a in MARKETS] for name in ("one", "two")])[venue]
+    quantity = np.where(inverse, 100 * quantity, quantity)
+    third = np.zeros((n, 1))
+    return CrossAccounts(
+        venue,
+        np.hstack([quantity, third]),
+        np.hstack([entry, third]),
+        (1 - case.coins) * margin - profit,
+        count,
+        np.arange(n),
+        coins,
+    )
 
 
 def simulated(case: Case, folder, seed: int = 1):
     """Outputs of both engines."""
     rng = np.random.default_rng(seed)
     positions = positions_of(crowd(rng, [(0, 0), (0, 1), (1, 0), (1, 1)], None, each=case.isolated))
-    cross = cross_crowd(rng, 200)
+    cross = cross_crowd(rng, 200, case)
     file = folder / "positions.parquet"
     write_positions(file, positions, ["one", "two"], list(ASSETS))
-    places: list[dict[str, Any]] = [
-        venue(name, {a: market(**case.market) for a in ASSETS}, **case.venue) for name in ("one", "two")
-    ]
-    if not case.one_pool:
-        half = places[1]["pools"][0] | {"equity_usd": places[1]["pools"][0]["equity_usd"] / 2}
-        places[1]["pools"] = [half | {"name": a, "markets": [a]} for a in ASSETS]
-    run = run_of(places, ASSETS, file, **({"impact": {"i_ref": case.impact}} | case.run))
-    built = build(run)
+    places = [_venue(name, case) for name in ("one", "two")]
+    run = run_of(places, SPECS, file, **({"impact": {"i_ref": case.impact}} | case.run))
+    built, money = build(run), currencies(run, cross)
     path = case.path(rng, STEPS, PATHS)
-    accounts = compile_accounts(cross, _schedules(run), built.start_price, 2, np.zeros((2, 2)))
+    path = np.concatenate([path, 0.1 * path[:, :1]], axis=1)
+    covariance = _barrier(run)
+    accounts = compile_accounts(cross, _schedules(run), built.start_price, 2, covariance, currencies=money)
+    built = replace(built, world=_world(run, built.held, money))
     world = twin_world(run, positions, built.start_price)
-    alone = twin_accounts(positions, 2)
+    alone = twin_accounts(positions, len(ASSETS))
     everyone = Accounts(
         *(
             np.concatenate([getattr(alone, mine), theirs])
             for mine, theirs in {
                 "venue": cross.venue, "quantity": cross.quantity, "entry": cross.entry_price, "cash": cross.cash,
-                "coins": np.zeros_like(cross.quantity), "count": cross.count,
+                "coins": cross.coins, "count": cross.count,
             }.items()
         )
     )  # fmt: skip
-    each = [slow.simulate(world, everyone, log_returns(x)) for x in np.moveaxis(path, -1, 0)]
+    off = deviation(run, STEPS)
+    each = [slow.simulate(world, everyone, log_returns(x), deviation=off) for x in np.moveaxis(path, -1, 0)]
+    names = [*HOURLY, *(("vault_equity", "vault_profit") if world.vault_capacity.any() else ())]
     return engine(path, built, accounts=accounts), {
-        name: np.stack([out[name] for out in each], axis=-1) for name in HOURLY
+        name: np.stack([out[name] for out in each], axis=-1) for name in names
     }
+
+
+SPECS = {name: TOKEN if name == "T" else {"daily_volatility": sigma} for name, sigma in ASSETS.items()}
+
+
+def _venue(name: str, case: Case) -> dict[str, Any]:
+    """The first venue has one pool for both markets, the second one for each, with half of it."""
+    contract = {a: "inverse" if (name, a) in case.inverse else "linear" for a in MARKETS}
+    place: dict[str, Any] = venue(name, {a: market(contract=contract[a], **case.market) for a in MARKETS}, **case.venue)
+    if name == "two" and not case.one_pool:
+        half = place["pools"][0] | {"equity_usd": place["pools"][0]["equity_usd"] / 2}
+        place["pools"] = [half | {"name": a, "markets": [a]} for a in MARKETS]
+    return place
 
 
 def differing(ours, theirs, differs: tuple = ()) -> list[str]:
     """Outputs that are not the same."""
     volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
     wrong = []
-    for output in sorted(set(HOURLY) - {"adl_accounts", *differs}):
+    for output in sorted(set(theirs) - {"adl_accounts", *differs}):
         allowed = 1e-7 * volume if output in MONEY else 1e-6
         apart = np.abs(ours[output] - theirs[output])
         both_nan = np.isnan(ours[output]) & np.isnan(theirs[output])
@@ -200,12 +355,14 @@ def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
     watch_as_often(monkeypatch)
     case = CASES[name]
     ours, theirs = simulated(case, tmp_path)
-    names = ("book", "auction", "takeover", "adl", "remainder")
+    with_vault = case.venue.get("vault") is not None
+    names = WITH_VAULT if with_vault else LAYERS
     absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
     wrong = differing(ours, theirs, case.differs)
     assert not wrong, wrong
     assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
+    assert (theirs["collateral_sold"].sum() > 1e6) == case.sold
     assert np.max(ours["ledger_residual"]) < 1e-12
 
 

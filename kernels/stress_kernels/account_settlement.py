@@ -158,7 +158,7 @@ def _sale_price(
             each = jnp.where(exists(cross, block)[:, None], jnp.sum(each, axis=-1), 0.0)
             return sold.at[look.venue, :, lane].add(each)
 
-        sold = for_pairs(settling & moving, accounts.pairs, visit, jnp.zeros_like(price))
+        sold = for_pairs(settling & moving[None], accounts.pairs, visit, jnp.zeros_like(price))
         found = spot * jnp.exp(own_index_push(-sold * spot, u_global, depth, world))
         found = jnp.where(moving, found, price)
         apart = jnp.any(jnp.abs(found - price) > tolerance * price, axis=(0, 1))

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.accounts import Accounts, open_holdings
+from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.money import add_up
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.rows import pack, template, unpack
-from stress_kernels.state import Memory, Record, State, layers_of, open_extremes, open_hour, worth_of
+from stress_kernels.state import Hour, Memory, Record, State, layers_of, open_extremes, open_hour, worth_of
 from stress_kernels.step import Carry, step
 from stress_kernels.world import World
 
@@ -116,14 +117,28 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
 def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is summed over an hour, and give the makers their capacity."""
     state, record = carry.state, unpack(carry.record, like)
-    equity = pool_equity(state.funds, worth_of(state.quotes, world), world)
+    at, vault = worth_of(state.quotes, world), state.funds.vault
+    equity, hour = pool_equity(state.funds, at, world), jax.tree.map(jnp.zeros_like, record.hour)
     record = replace(
         record,
         makers_left=jnp.broadcast_to(world.auction[..., None], record.makers_left.shape),
-        hour=jax.tree.map(jnp.zeros_like, record.hour),
+        hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)),
     )
     state = replace(state, extremes=open_extremes(state.quotes, equity))
     return replace(carry, state=state, record=pack(record))
+
+
+def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:
+    """Equity and profit of the vaults [USD]; NaN where a venue has none."""
+    vault, rule = state.funds.vault, world.vaults
+    if vault is None or rule is None or hour.vault_open is None:
+        nobody = jnp.full((world.adv.shape[0], state.residual.shape[0]), jnp.nan, state.residual.dtype)
+        return {"vault_equity": nobody, "vault_profit": nobody}
+    equity, there = vault.equity(at), (rule.capacity > 0)[:, None]
+    return {
+        "vault_equity": jnp.where(there, equity, jnp.nan),
+        "vault_profit": jnp.where(there, equity - hour.vault_open, jnp.nan),
+    }
 
 
 def _report(state: State, record: Record, world: World) -> Outputs:
@@ -133,7 +148,7 @@ def _report(state: State, record: Record, world: World) -> Outputs:
     at, vault = worth_of(quotes, world), state.funds.vault
     others = [stocks.makers, state.funds.inventory, stocks.rest] + ([] if vault is None else [vault.inventory])
     longs = stocks.traders.value[:, :, 0] + sum(jnp.maximum(x.value, 0.0) for x in others)
-    return {
+    return _vaults(state, hour, at, world) | {
         "liquidation_volume": add_up(hour.layers, 0),
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
@@ -145,6 +160,7 @@ def _report(state: State, record: Record, world: World) -> Outputs:
         "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3),
         "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
         "socialised_loss": hour.socialised,
+        "collateral_sold": jnp.zeros_like(longs) if hour.collateral_sold is None else hour.collateral_sold,
         "index_close": jnp.exp(quotes.index),
         "index_low": jnp.exp(past.index_low),
         "index_high": jnp.exp(past.index_high),

@@ -57,6 +57,8 @@ class Hour:
     deficit: Float[Array, "f p"]
     surplus: Float[Array, "f p"]
     socialised: Float[Array, "f p"]
+    vault_open: Float[Array, "v p"] | None
+    """Vaults' equity when it began, where there are any [USD]."""
     collateral_sold: Float[Array, "v a p"] | None
     """In the spot market, where coins are anybody's money [USD]."""
     adl_haircut: Float[Array, "v a p"]
@@ -131,6 +133,7 @@ def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
         deficit=zeros(pools),
         surplus=zeros(pools),
         socialised=zeros(pools),
+        vault_open=None if world.vaults is None else zeros(venues),
         collateral_sold=None if world.inverse is None else zeros(venues, assets),
         adl_haircut=zeros(venues, assets),
         adl_accounts=zeros(venues, assets, 2, entries),

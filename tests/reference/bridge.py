@@ -14,6 +14,7 @@ import numpy as np
 from stress.build import Built, on_device
 from stress.config import Run
 from stress.portfolio import Positions
+from stress.scenarios import Diffusion, Prescribed
 
 from . import twin as slow
 from .twin import Accounts, World
@@ -26,6 +27,7 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
+    "collateral_sold",
 )  # fmt: skip
 """Outputs that both engines have."""
 
@@ -100,8 +102,54 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
             "fraction": of_staging("share", 1.0),
             "fraction_above": of_staging("above_usd", 0.0),
             "restore_target": of_staging("target", 1.5),
-        },
+            "barrier_correlation": _correlation(run),
+            "haircut": np.array([[v.haircuts.get(a, 0.0) for a in assets] for v in venues]),
+            "inverse": np.array([[v.inverse(a) for a in assets] for v in venues]),
+            "token_adv": np.array([a.spot_adv_usd or np.inf for a in run.assets.values()]),
+        }
+        | _vaults(run)
+        | _transfers(run),
     )  # fmt: skip
+
+
+def _correlation(run: Run) -> np.ndarray:
+    """Correlation of the diffusion [A,A]."""
+    shock = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
+    return shock.matrix(list(run.assets)) if isinstance(shock, Diffusion) else np.eye(len(run.assets))
+
+
+def _vaults(run: Run) -> dict[str, np.ndarray]:
+    """Fields of the twin's world that say what backstop vaults do."""
+    vaults = [v.vault for v in run.venues.values()]
+    return {
+        "vault_cash": np.array([v.equity_usd if v else 0.0 for v in vaults]),
+        "vault_capacity": np.array([v.capacity_usd if v else 0.0 for v in vaults]),
+        "vault_entry": np.array([v.entry_ratio if v else 2 / 3 for v in vaults]),
+        "vault_profit": np.array(
+            [np.array(v.profit_bps) / 1e4 if v and v.profit_bps else (-np.inf, np.inf) for v in vaults]
+        ),
+        "vault_unwind": np.array([[v.unwind_usd_per_minute if v else 0.0] * len(run.assets) for v in vaults]),
+    }
+
+
+def _transfers(run: Run) -> dict[str, np.ndarray]:
+    """Fields of the twin's world that say which pool tops up which."""
+    source, floor = [], []
+    for v in run.venues.values():
+        first, places = len(source), {pool.name: i for i, pool in enumerate(v.pools)}
+        source += [first + places[pool.topped_up_by] if pool.topped_up_by else -1 for pool in v.pools]
+        floor += [pool.floor_usd for pool in v.pools]
+    return {"transfer_from": np.array(source), "transfer_floor": np.array(floor)}
+
+
+def deviation(run: Run, steps: int) -> np.ndarray:
+    """Log price of every token at every venue against its index [step, V, A]."""
+    table = np.zeros((steps, len(run.venues), len(run.assets)))
+    for peg in run.overlays:
+        minutes = np.arange(1, steps + 1) * run.step_seconds / 60
+        off = (minutes > peg.start_minutes) & (minutes <= peg.start_minutes + peg.minutes)
+        table[off, list(run.venues).index(peg.venue), list(run.assets).index(peg.token)] = np.log(1 - peg.share)
+    return table
 
 
 def tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,12 +55,12 @@ def pool(equity_usd: float = 1e9, multiple: float = 0, **changes: object) -> dic
     return {"name": "main", "equity_usd": equity_usd, "takeover_multiple": multiple, "source": "made up"} | changes
 
 
-def run_of(venues: list[dict], assets: dict[str, float], positions: Path | None, **changes: object) -> Run:
+def run_of(venues: list[dict], assets: dict[str, Any], positions: Path | None, **changes: object) -> Run:
     """A run without impact, in 64 bits, of two hours of one-minute steps; its shock is never drawn.
 
     Args:
         venues: From `venue`.
-        assets: Daily volatility of each; all start at 100 USD.
+        assets: Daily volatility of each, or all that is said of it; all start at 100 USD.
         positions: File of the accounts.
         changes: Over the defaults.
     """
@@ -69,7 +70,7 @@ def run_of(venues: list[dict], assets: dict[str, float], positions: Path | None,
         "barrier_correction": False,
         "dtype": "float64",
         "venues": {str(v["name"]): v for v in venues},
-        "assets": {a: {"daily_volatility": sigma} for a, sigma in assets.items()},
+        "assets": {a: of if isinstance(of, dict) else {"daily_volatility": of} for a, of in assets.items()},
         "prices": {"start": dict.fromkeys(assets, 100.0)},
         "portfolio": {"positions": str(positions)},
         "shock": {"kind": "prescribed", "minutes": [1], "moves": {a: [0.0] for a in assets}},

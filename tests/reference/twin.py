@@ -56,8 +56,8 @@ def simulate(
             state.deviation = deviation[step]
         open_step(state, log_returns, step)
         pay_funding(state, step)
-        last = cascade(state, step)
-        close_step(state, last)
+        cascade(state, step)
+        close_step(state)
     judge_policy(state.out, opening_interest)
     state.out["account_quantity"] = state.quantity
     state.out["account_cash"] = state.cash
@@ -175,11 +175,8 @@ def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
 
 
 # --------------------------------------------------------------------------------------------------------------- clock
-def cascade(state: State, step: int) -> Prices:
-    """Up to `rounds` rounds, until one triggers nothing and no queue can use throughput that is left.
-
-    Returns the prices at the opening of the last round.
-    """
+def cascade(state: State, step: int) -> None:
+    """Up to `rounds` rounds, until one triggers nothing and no queue can use throughput that is left."""
     world, accounts = state.world, state.accounts
     budget = world.throughput * world.dt / 60
     for number in range(world.rounds):
@@ -197,7 +194,6 @@ def cascade(state: State, step: int) -> Prices:
         closing = np.any(queued, axis=1)
         execute(state, prices, admit(state, prices, budget), closing)
         watch_pools(state, pool_equity(state, prices))
-    return prices
 
 
 def watch_prices(state: State, prices: Prices) -> None:
@@ -220,10 +216,10 @@ def watch_pools(state: State, equity: np.ndarray) -> None:
     out["fund_exhausted_hour"][newly] = hour
 
 
-def close_step(state: State, last: Prices) -> None:
+def close_step(state: State) -> None:
     """Unwind the pools, judge their drawdown at the closing marks, check the ledger, note what the hour reports."""
     world, out, hour = state.world, state.out, state.hour
-    unwind_inventory(state, last)
+    unwind_inventory(state)
     prices = current_prices(state)
     transfer(state, prices)
     equity = pool_equity(state, prices)

@@ -177,26 +177,20 @@ def vault(state: State, prices: Prices, slices: Slices, eligible: np.ndarray) ->
     state.vault.receive(-cost, world.inverse)
 
 
-def unwind_inventory(state: State, prices: Prices) -> None:
-    """Pools and vaults sell inventory into the book at their rates, without a take bound.
+def unwind_inventory(state: State) -> None:
+    """Pools and vaults sell inventory into the book at their rates, at the present marks and without a take bound.
 
     Every market, and either of the two in it, starts from the same imbalances.
-
-    Args:
-        state: With the imbalances of now, from which the flows start.
-        prices: Of the last round; its marks turn USD into coins.
     """
     world, now = state.world, current_prices(state)
-    pools_get, pools_flow = unwind(state, prices, now, state.inventory, world.unwind)
-    vaults_get, vaults_flow = unwind(state, prices, now, state.vault.inventory, world.vault_unwind)
+    pools_get, pools_flow = unwind(state, now, state.inventory, world.unwind)
+    vaults_get, vaults_flow = unwind(state, now, state.vault.inventory, world.vault_unwind)
     state.pool_receives(pools_get)
     state.vault.receive(vaults_get, world.inverse)
     add_flows(state, pools_flow + vaults_flow)
 
 
-def unwind(
-    state: State, prices: Prices, now: Prices, inventory: np.ndarray, rate: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def unwind(state: State, now: Prices, inventory: np.ndarray, rate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sell from an inventory [V,A], which is reduced in place, to the rest of the market.
 
     Returns:
@@ -204,8 +198,8 @@ def unwind(
     """
     world = state.world
     minutes = world.dt / 60
-    coins = np.sign(inventory) * np.minimum(np.abs(inventory), rate * minutes / prices.at.unit)
-    flow, price = -coins * prices.at.unit, np.ones(world.listed.shape)
+    coins = np.sign(inventory) * np.minimum(np.abs(inventory), rate * minutes / now.at.unit)
+    flow, price = -coins * now.at.unit, np.ones(world.listed.shape)
     for v, a in np.argwhere(flow != 0):
         price[v, a] = world.start_price[a] * np.exp(mean_book_log(state, now, v, a, float(flow[v, a])))
     proceeds = coins * settle_price(price, world.inverse)
