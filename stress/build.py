@@ -133,9 +133,9 @@ def _accounts(
     except PastMargin as error:
         row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
         raise InputError(
-            f"{run.portfolio.positions}: row {row + 1}, equity of this account on cross margin at '{venue}' is "
+            f"{run.portfolio.positions or 'population'}: row {row + 1}, equity of this account at '{venue}' is "
             f"{error.equity:g} USD at the starting prices, expected more than the {error.required:g} USD that its "
-            "positions require. Add to its collateral, or leave the account out."
+            "positions require. Add to its collateral or margin, or leave the account out."
         ) from None
 
 
@@ -179,6 +179,12 @@ def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
+    """All accounts; at venues with a vault, which ladders do not know, one by one."""
+    with_vault = np.array([venue.vault is not None for venue in run.venues.values()])
+    return _listed(run, start, single_on_ladders).apart(with_vault, len(run.assets))
+
+
+def _listed(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
     venues, assets, files = list(run.venues), list(run.assets), run.portfolio
     if files.population is not None:
         volatility = np.array([asset.daily_volatility for asset in run.assets.values()])

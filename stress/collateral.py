@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stress.cross import CrossAccounts
+from stress.cross import CrossAccounts, joined, one_by_one
 from stress.netting import net_legs
 from stress.portfolio import Positions, Sheet, Terms, read_positions
 from stress.spec import InputError
@@ -38,6 +38,25 @@ class AllAccounts:
     """All others, where there are any."""
     single: NDArray[np.bool_] | None = None
     """Which of the first are accounts on cross margin with one position; none where absent."""
+
+    def apart(self, venues: NDArray[np.bool_], assets: int) -> AllAccounts:
+        """The same, with all accounts at some venues among those that are followed one by one.
+
+        Args:
+            venues: Which, shape (V).
+            assets: Number of assets.
+        """
+        chosen = venues[self.ladder.venue]
+        if not chosen.any():
+            return self
+        row = np.arange(len(self.ladder)) if self.row is None else self.row
+        moved = one_by_one(self.ladder.where(chosen), row[chosen], assets)
+        return AllAccounts(
+            self.ladder.where(~chosen),
+            row[~chosen],
+            moved if self.cross is None else joined(self.cross, moved),
+            None if self.single is None else self.single[~chosen],
+        )
 
 
 @dataclass(frozen=True)

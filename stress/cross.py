@@ -12,6 +12,7 @@ from stress_kernels.accounts import Accounts, Collateral, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
+from stress.portfolio import Positions
 from stress.spec import BLOCK
 from stress.triggers import deductions
 from stress.venues import FractionStaging, RestoreStaging, TierStaging
@@ -55,6 +56,31 @@ class CrossAccounts:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         given: dict[str, Any] = {name: x[chosen] for name, x in columns.items() if x is not None}
         return CrossAccounts(**given)
+
+
+def joined(*parts: CrossAccounts) -> CrossAccounts:
+    """All of several."""
+    coins = [np.zeros_like(part.quantity) if part.coins is None else part.coins for part in parts]
+    columns: dict[str, Any] = {
+        field.name: [getattr(part, field.name) for part in parts] for field in fields(CrossAccounts)
+    }
+    all_of: dict[str, Any] = {name: np.concatenate(x) for name, x in (columns | {"coins": coins}).items()}
+    return CrossAccounts(**all_of)
+
+
+def one_by_one(positions: Positions, row: NDArray[np.int64], assets: int) -> CrossAccounts:
+    """Isolated positions as accounts of their own.
+
+    Args:
+        positions: On isolated margin.
+        row: Of each in its file, counted from 0.
+        assets: Number of assets.
+    """
+    size = len(positions)
+    quantity, entry = np.zeros((2, size, assets))
+    place = np.arange(size), positions.asset
+    quantity[place], entry[place] = positions.quantity, positions.entry_price
+    return CrossAccounts(positions.venue, quantity, entry, positions.margin, positions.count, row)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,10 @@ class Positions:
 
     def __len__(self) -> int:
         return len(self.quantity)
+
+    def where(self, chosen: NDArray[np.bool_]) -> Positions:
+        """Some of the positions, in the same order."""
+        return Positions(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -26,13 +26,9 @@ class Vault:
 
     def receive(self, amounts: Float[Array, "v a p"], world: World) -> Vault:
         """Add to what vaults own, in the settlement currencies of the markets."""
-        if self.coins is None or world.inverse is None:
-            return replace(self, cash=self.cash.add(add_up(amounts, 1)))
-        coin = world.inverse[..., None]
+        usd, coins = world.parted(amounts)
         return replace(
-            self,
-            cash=self.cash.add(add_up(jnp.where(coin, 0.0, amounts), 1)),
-            coins=self.coins.add(jnp.where(coin, amounts, 0.0)),
+            self, cash=self.cash.add(add_up(usd, 1)), coins=None if self.coins is None else self.coins.add(coins)
         )
 
     def equity(self, at: Worth) -> Float[Array, "v p"]:
@@ -65,10 +61,12 @@ class Funds:
 
     def receive(self, amounts: Float[Array, "v a p"], world: World) -> Funds:
         """Add to what pools own, in the settlement currencies of their markets."""
-        usd, coins = world.pool_money(amounts)
-        if self.coins is None or coins is None:
-            return replace(self, cash=self.cash.add(usd))
-        return replace(self, cash=self.cash.add(usd), coins=self.coins.add(coins))
+        usd, coins = world.parted(amounts)
+        return replace(
+            self,
+            cash=self.cash.add(world.to_pools(usd)),
+            coins=None if self.coins is None else self.coins.add(world.pool_coins(coins)),
+        )
 
 
 def pool_equity(funds: Funds, at: Worth, world: World) -> Float[Array, "f p"]:

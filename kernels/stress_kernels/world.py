@@ -176,12 +176,10 @@ class World:
         mine = self.pools_of_venue
         return add_up(mine.reshape(mine.shape + (1,) * (of_pools.ndim - 1)) * of_pools[None], 1)
 
-    def pool_money(self, amounts: Float[Array, "v a p"]) -> tuple[Float[Array, "f p"], Float[Array, "f a p"] | None]:
-        """Amounts in the settlement currencies of markets, by pool: USD, and coins where there are any."""
-        if self.inverse is None:
-            return self.to_pools(amounts), None
-        coin = self.inverse[..., None]
-        return self.to_pools(jnp.where(coin, 0.0, amounts)), self.pool_coins(jnp.where(coin, amounts, 0.0))
+    def parted(self, amounts: Float[Array, "v a p"]) -> tuple[Float[Array, "v a p"], Float[Array, "v a p"]]:
+        """Amounts in the settlement currencies of markets: those in USD, and those in coins."""
+        coin = jnp.zeros(amounts.shape[:2], bool) if self.inverse is None else self.inverse
+        return jnp.where(coin[..., None], 0.0, amounts), jnp.where(coin[..., None], amounts, 0.0)
 
     def pool_coins(self, coins: Float[Array, "v a p"]) -> Float[Array, "f a p"]:
         """Coins of each market, by the pool behind it."""
@@ -189,11 +187,8 @@ class World:
 
     def by_currency(self, amounts: Float[Array, "v a p"]) -> Float[Array, "c v p"]:
         """Amounts in the settlement currencies of markets, by currency: USD first, then the coin of each asset."""
-        if self.inverse is None:
-            return add_up(amounts, 1)[None]
-        coin = self.inverse[..., None]
-        coins = jnp.moveaxis(jnp.where(coin, amounts, 0.0), 1, 0)
-        return jnp.concatenate([add_up(jnp.where(coin, 0.0, amounts), 1)[None], coins])
+        usd, coins = self.parted(amounts)
+        return self.in_money(add_up(usd, 1), coins)
 
     def in_usd(self, amounts: Float[Array, "v p"]) -> Float[Array, "c v p"]:
         """Amounts in USD, among all currencies."""
