@@ -115,12 +115,16 @@ Staging = Annotated[WholeStaging | TierStaging | FractionStaging | RestoreStagin
 class Adl(Spec):
     """Auto-deleveraging."""
 
-    ranking: Literal["queue", "pro_rata"]
-    """`queue`: highest profit rate times leverage first; `pro_rata`: by unrealised profit."""
+    ranking: Literal["queue", "pro_rata", "water_filling"]
+    """`queue`: highest profit rate times leverage first; `pro_rata`: by unrealised profit; `water_filling`: the highest
+    leverage comes down to one level."""
     close_at: Literal["bankruptcy", "mark", "index"]
     """Price at which winners are closed."""
+    leftover: bool = True
+    """What the layers leave goes to ADL; if not, it is closed at the mark unless the fund is exhausted or drawn down."""
     drawdown_share: Fraction | None = None
-    """ADL starts when the fund is this share below its rolling peak; absent: on exhaustion and for left-over slices."""
+    """ADL starts also when the fund is this share below its rolling peak; absent: on exhaustion and for left-over
+    slices."""
     drawdown_window_hours: Positive = 8.0
     """Length of the rolling window [h]."""
     straight_to_adl: bool = False

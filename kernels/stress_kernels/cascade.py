@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
 from stress_kernels.account_rounds import Waiting, close, trigger
-from stress_kernels.account_winners import Call, Cross, Share, close_winners
+from stress_kernels.account_winners import Cross, close_winners
 from stress_kernels.engine import admit
 from stress_kernels.ladder import (
     ACCOUNTS,
@@ -26,12 +26,13 @@ from stress_kernels.ladder import (
 )
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover
 from stress_kernels.money import add_up
+from stress_kernels.policy import Borne, bear
 from stress_kernels.pools import Claims, Standing, Trades, exhausted, settle_pools, trades
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, settle
+from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking, settle
 from stress_kernels.state import Extremes, Hour, Record, State, ledger_residual, pool_equity
-from stress_kernels.world import ADL_BANKRUPTCY, World, along, side_sign
+from stress_kernels.world import ADL_BANKRUPTCY, ADL_PRO_RATA, World, along, side_sign
 
 _GONE = 1e-6
 """A position of which deleveraging has left at most this share is closed."""
@@ -60,6 +61,9 @@ class Orders:
     value: Float[Array, "v a s p"]
     """Of accounts on cross margin alone, at bankruptcy prices."""
     direct_value: Float[Array, "v a s p"]
+    lack: Float[Array, "v a s p"]
+    """What those among them lack that are bankrupt at the mark [USD]."""
+    direct_lack: Float[Array, "v a s p"]
     skipping: Bool[Array, "v a p"]
     """Where slices bankrupt at the mark are direct."""
     straight: Bool[Array, "v a p"]
@@ -114,7 +118,7 @@ def cascade_round(
     done = jax.lax.optimization_barrier(trades(claims, world))
     price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
     standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, price))
-    cross, closed = _close_winners(cross, closed, price, world)
+    cross, borne = _close_winners(cross, closed, price, world)
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross)
 
     state = replace(
@@ -131,7 +135,7 @@ def cascade_round(
         budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
-        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, mark_move, world),
+        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, borne, mark_move, world),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
     return observe(press(state, flow, held, world), world), record, outcome.cross
@@ -155,12 +159,16 @@ def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]
 
     usd, direct_usd = parted(waiting.solvent, waiting.bankrupt)
     value, direct_value = parted(waiting.solvent_value, waiting.bankrupt_value)
+    short = side_sign(usd) * (waiting.bankrupt_value - waiting.bankrupt)
+    lack, direct_lack = parted(jnp.zeros_like(short), short)
     return replace(
         orders,
         usd=orders.usd + usd,
         direct_usd=orders.direct_usd + direct_usd,
         value=value,
         direct_value=direct_value,
+        lack=lack,
+        direct_lack=direct_lack,
     )
 
 
@@ -223,7 +231,7 @@ def _sort(
         (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
     )
     nothing = jnp.zeros_like(usd)
-    return Orders(normal, direct, usd, direct_usd, nothing, nothing, skipping, straight)
+    return Orders(normal, direct, usd, direct_usd, nothing, nothing, nothing, nothing, skipping, straight)
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -269,7 +277,8 @@ def _close(
 ) -> tuple[Claims, adl.Deleveraged]:
     """Find winners for what book, auction and takeover left, and settle the accounts of all slices."""
     mark = 1 + standing.mark_move[:, :, None]
-    need = jax.lax.optimization_barrier((fills.adl * orders.usd + orders.direct_usd) / mark)
+    left_over = jnp.where((world.rules.adl_leftover[:, None, None] | orders.skipping)[:, :, None], fills.adl, 0.0)
+    need = jax.lax.optimization_barrier((left_over * orders.usd + orders.direct_usd) / mark)
     closed = _deleverage(need, orders, fills, standing, ladders, world, cross)
     fills, direct_fills = _share_adl(fills, need, closed.coins)
     normal = settle(orders.normal, fills, ladders, standing.kept, world)
@@ -295,19 +304,18 @@ def _deleverage(
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
-        left, kept = standing.alive(ladders), standing.kept
+        left, kept, at_mark = standing.alive(ladders), standing.kept, fills.mark_move
         value = fills.adl * (orders.value + bankruptcy_value(orders.normal, kept))
         value = value + orders.direct_value + bankruptcy_value(orders.direct, kept)
         at_bankruptcy = value / jnp.where(need > 0, need, 1.0)
         close = world.rules.adl_close[:, None, None, None]
         price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, 1 + fills.adl_move)
-        return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, cross)
+        lack = fills.adl * (orders.lack + lacking(orders.normal, ladders, at_mark, kept))
+        lack = lack + orders.direct_lack + lacking(orders.direct, ladders, at_mark, kept)
+        return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
     def none() -> adl.Deleveraged:
-        nothing = jnp.zeros_like(need)
-        share, call = Share(nothing, nothing, nothing, nothing), Call(nothing > 0, nothing)
-        untouched = jnp.zeros_like(standing.reach)
-        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, untouched, nothing, share, call)
+        return adl.no_winners(need, standing.reach, standing.kept)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
@@ -319,13 +327,12 @@ def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[
 
 def _close_winners(
     cross: Cross | None, closed: adl.Deleveraged, price: Float[Array, "v a s p"], world: World
-) -> tuple[Cross | None, adl.Deleveraged]:
+) -> tuple[Cross | None, Borne]:
     """Close winners on cross margin."""
     if cross is None:
-        return None, closed
-    taking = closed.coins[:, :, ::-1] > 0
-    cross, touched = close_winners(cross, closed.share, closed.call, taking, world.rules.adl_queue, price)
-    return cross, replace(closed, accounts=closed.accounts.at[:, :, :, 0].add(touched))
+        return None, closed.borne
+    taking, ranking = closed.coins[:, :, ::-1] > 0, world.rules.adl_ranking
+    return close_winners(cross, closed.share, closed.call, taking, ranking, price, closed.borne)
 
 
 def _share_adl(fills: Fills, wanted: Float[Array, "v a s p"], got: Float[Array, "v a s p"]) -> tuple[Fills, Fills]:
@@ -344,6 +351,7 @@ def _tally(
     ended: Float[Array, "v p"],
     done: Trades,
     closed: adl.Deleveraged,
+    borne: Borne,
     mark_move: Float[Array, "v a p"],
     world: World,
 ) -> Hour:
@@ -351,9 +359,9 @@ def _tally(
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
     haircut = side_sign(done.adl) * (done.adl_cash - done.adl * mark)
-    burden = jnp.abs(haircut)
-    coins = jnp.where(done.adl > 0, done.adl, 1.0)
-    top = burden * jnp.minimum(closed.top[:, :, ::-1] / coins, 1.0)
+    burden = bear(
+        hour.burden, borne, *(x[:, :, ::-1] for x in (done.adl, haircut, closed.needed)), world.rules.adl_close
+    )
     return replace(
         hour,
         layers=hour.layers + layers,
@@ -361,12 +369,12 @@ def _tally(
         accounts=hour.accounts + ended,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
         adl_accounts=jnp.where(
-            world.rules.adl_queue[:, None, None, None, None],
-            hour.adl_accounts + closed.accounts,
+            (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None],
             jnp.maximum(hour.adl_accounts, closed.accounts),
+            hour.adl_accounts + closed.accounts,
         ),
-        adl_burden=hour.adl_burden + add_up(burden, 1, 2),
-        adl_burden_top=hour.adl_burden_top + add_up(top, 1, 2),
+        adl_cross_accounts=hour.adl_cross_accounts + borne.accounts,
+        burden=burden,
     )
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from stress_kernels.accounts import Accounts, open_holdings
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import Sum, add_up
+from stress_kernels.policy import judge
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.rows import pack, template, unpack
 from stress_kernels.state import (
@@ -57,8 +58,9 @@ def simulate(
         return step(now, *xs, like, ladders, world, accounts), None
 
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+        opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _report(now.state, unpack(now.record, like), world)
+        return now, _report(now.state, unpack(now.record, like), opening, world)
 
     blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
     carry, hourly = jax.lax.scan(hour, carry, blocks)
@@ -136,15 +138,24 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
         hour=jax.tree.map(jnp.zeros_like, record.hour),
     )
     state = replace(state, extremes=open_extremes(state.quotes, equity))
-    return replace(carry, state=state, record=pack(record))
+    holdings = carry.holdings
+    if holdings is not None:
+        holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
+    return replace(carry, state=state, record=pack(record), holdings=holdings)
 
 
-def _report(state: State, record: Record, world: World) -> Outputs:
-    """What is kept of an hour."""
-    hour, past, quotes, stocks = record.hour, state.extremes, state.quotes, record.stocks
-    burden = jnp.where(hour.adl_burden > 0, hour.adl_burden, 1.0)
+def _open_interest(state: State, record: Record, world: World) -> Float[Array, "v a p"]:
+    """One-sided, at the mark [USD]."""
+    stocks = record.stocks
     others = (stocks.makers, state.funds.inventory, stocks.rest)
     longs = stocks.traders.value[:, :, 0] + sum(jnp.maximum(x.value, 0.0) for x in others)
+    return (longs + world.block[..., None]) * jnp.exp(state.quotes.mark)
+
+
+def _report(state: State, record: Record, opening: Float[Array, "v a p"], world: World) -> Outputs:
+    """What is kept of an hour that began with the open interest `opening`."""
+    hour, past, quotes = record.hour, state.extremes, state.quotes
+    adl_volume = add_up(hour.layers[LAYERS.index("adl")], 2)
     return {
         "liquidation_volume": add_up(hour.layers, 0),
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
@@ -152,17 +163,17 @@ def _report(state: State, record: Record, world: World) -> Outputs:
         "surplus": hour.surplus,
         "fund_equity": pool_equity(state.funds, jnp.expm1(quotes.mark), world),
         "fund_low": past.fund_low,
-        "adl_volume": add_up(hour.layers[LAYERS.index("adl")], 2),
+        "adl_volume": adl_volume,
         "adl_haircut": hour.adl_haircut,
-        "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3),
-        "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
+        "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3) + hour.adl_cross_accounts,
+        **judge(hour.burden, adl_volume, hour.adl_haircut, opening),
         "socialised_loss": hour.socialised,
         "index_close": jnp.exp(quotes.index),
         "index_low": jnp.exp(past.index_low),
         "index_high": jnp.exp(past.index_high),
         "basis_low": jnp.expm1(past.basis_low),
         "basis_high": jnp.expm1(past.basis_high),
-        "open_interest": (longs + world.block[..., None]) * jnp.exp(quotes.mark),
+        "open_interest": _open_interest(state, record, world),
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
     }

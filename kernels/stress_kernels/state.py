@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels.accounts import Accounts, positions
 from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
+from stress_kernels.policy import Burden, no_burden
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.world import LAYERS, World, side_sign
@@ -95,11 +96,11 @@ class Hour:
     socialised: Float[Array, "f p"]
     adl_haircut: Float[Array, "v a p"]
     adl_accounts: Float[Array, "v a s e p"]
-    """Winners closed; where everyone in profit is, again and again, they count once."""
-    adl_burden: Float[Array, "v p"]
-    """|haircut| summed over markets [USD]."""
-    adl_burden_top: Float[Array, "v p"]
-    """The part borne by the largest 1 % of accounts [USD]."""
+    """Winners closed on ladders; where everyone in profit is, again and again, they count once."""
+    adl_cross_accounts: Float[Array, "v p"]
+    """Winners closed on cross margin, each counted once."""
+    burden: Burden
+    """Who paid for it."""
 
 
 @pytree
@@ -203,6 +204,6 @@ def open_hour(venues: int, assets: int, entries: int, pools: int, paths: int, dt
         socialised=zeros(pools),
         adl_haircut=zeros(venues, assets),
         adl_accounts=zeros(venues, assets, 2, entries),
-        adl_burden=zeros(venues),
-        adl_burden_top=zeros(venues),
+        adl_cross_accounts=zeros(venues),
+        burden=no_burden(venues, assets, paths, dtype),
     )
