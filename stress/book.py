@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS, ENTRY, TOP, Ladders
+from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS, ENTRY, TOP, TOP_10, Ladders
 from stress_kernels.pytree import host
 
 from stress.portfolio import Positions
@@ -30,8 +30,8 @@ EXACT_PROBES = 16
 """A book is exact where no trigger lies this many cells behind its own."""
 SMALL_BOOK = 64
 """A book with at most this many closings per market side is always exact."""
-TOP_SHARE = 0.01
-"""The largest accounts of a ladder, by number."""
+TOP_SHARES = {TOP: 0.01, TOP_10: 0.1}
+"""The largest accounts of a market side, by number, in the columns of a ladder's rows."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class Side:
     orders: Closings
     klass: NDArray[np.int64]
     entry_class: NDArray[np.int64]
-    top: Array
-    """1 where the order belongs to one of the largest accounts."""
+    top: Mapping[int, Array]
+    """Share of each order that is of the largest accounts, by column [1]."""
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def _side(
         orders=orders,
         klass=_margin_classes(orders, depth),
         entry_class=_weighted_class(entry, size * count, entry_classes)[orders.owner],
-        top=_largest(size, count)[orders.owner],
+        top={column: _largest(size, count, share)[orders.owner] for column, share in TOP_SHARES.items()},
     )
 
 
@@ -344,13 +344,12 @@ def _mean_rate(side: Side, schedule: Schedule) -> float:
     return float(np.average(schedule.rate[tier], weights=orders.quantity[usable])) + counted
 
 
-def _largest(size: Array, count: Array) -> Array:
-    """1 for the largest accounts, `TOP_SHARE` of them by number, at least the largest row."""
-    order = np.argsort(-size, kind="stable")
-    before = np.cumsum(count[order]) - count[order]
-    chosen = np.zeros(len(size))
-    chosen[order[before < TOP_SHARE * count.sum()]] = 1.0
-    return chosen
+def _largest(size: Array, count: Array, share: float) -> Array:
+    """Share of each account's copies that is among the largest, which make up `share` of all; equal sizes alike."""
+    _, group = np.unique(-size, return_inverse=True)
+    copies = np.bincount(group, count)
+    before = np.cumsum(copies) - copies
+    return np.clip((share * copies.sum() - before) / copies, 0.0, 1.0)[group]
 
 
 def _place(sides: Mapping[Key, Side], cells: int) -> tuple[dict[Key, NDArray[np.int64]], int]:
@@ -395,5 +394,6 @@ def _cumulate(side: Side, cell: NDArray[np.int64], length: int, entry_classes: i
     table[:, 1 : 2 * CLASSES : 2] = np.bincount(by_class, value, size * CLASSES).reshape(size, CLASSES)
     table[:, ACCOUNTS] = np.bincount(where, orders.accounts, size)
     table[:, ENTRY] = np.bincount(where, orders.quantity * (orders.entry - 1), size)
-    table[:, TOP] = np.bincount(where, orders.quantity * side.top, size)
+    for column, top in side.top.items():
+        table[:, column] = np.bincount(where, orders.quantity * top, size)
     return np.cumsum(table.reshape(entry_classes, length, COLUMNS), axis=1)

@@ -21,6 +21,9 @@ from stress_kernels.world import (
     ADL_BANKRUPTCY,
     ADL_INDEX,
     ADL_MARK,
+    ADL_PRO_RATA,
+    ADL_QUEUE,
+    ADL_WATER_FILLING,
     MARK_INDEX_AVERAGE,
     MARK_LAST,
     MARK_MEDIAN,
@@ -43,6 +46,7 @@ _DAY = 86400.0
 _BARRIER = 0.5826
 _MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST}
 _CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
+_RANKINGS = {"queue": ADL_QUEUE, "pro_rata": ADL_PRO_RATA, "water_filling": ADL_WATER_FILLING}
 _BLOCK_SECONDS = 900.0
 _LANES = 64
 
@@ -316,7 +320,8 @@ def _rules(run: Run, dt: float) -> Rules:
         surplus_to_pool=host([v.surplus_to == "pool" for v in venues]),
         mark=host([_MARKS[v.mark] for v in venues], np.int32),
         mark_window=host([max(1, round(v.mark_window_minutes * 60 / dt)) for v in venues], np.int32),
-        adl_queue=host([v.adl.ranking == "queue" for v in venues]),
+        adl_ranking=host([_RANKINGS[v.adl.ranking] for v in venues], np.int32),
+        adl_leftover=host([v.adl.leftover for v in venues]),
         adl_close=host([_CLOSE_AT[v.adl.close_at] for v in venues], np.int32),
         adl_share=host(share, dtype),
         adl_blocks=host([max(1, round(v.adl.drawdown_window_hours * 3600 / block)) for v in venues], np.int32),

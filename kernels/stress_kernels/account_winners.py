@@ -2,7 +2,8 @@
 
 A position wins where its own profit is positive, its account has equity, and nothing of the account is being closed.
 Whoever wins is asked position by position, at the round's opening: by rank, profit / entry notional x notional of the
-account / equity, or in proportion to profit. A position gives at most what it has, and no more than the account can
+account / equity; in proportion to profit; or by water filling, which brings the accounts of the highest leverage,
+notional / equity, down to one level. A position gives at most what it has, and no more than the account can
 pay: equity is shared by profit over the positions of an account that are asked, and bounds what each may lose against
 the mark. What is asked is found in passes over the accounts, only on paths where there is something to share.
 """
@@ -20,9 +21,15 @@ from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import equity, marked
 from stress_kernels.account_rounds import Cross, base, by_side, for_pairs, look_at
 from stress_kernels.accounts import LOOK, Holdings
+from stress_kernels.policy import Borne
 from stress_kernels.pytree import pytree
+from stress_kernels.world import ADL_PRO_RATA, ADL_WATER_FILLING
 
 Tally = tuple[Array, ...]
+LOWEST, HIGHEST = -30.0, 40.0
+"""Bracket of the log of ranks and leverages; at its lower end everybody closes whole."""
+_SAME = 1e-6
+"""Profits that differ by less are equal [1]."""
 
 
 @pytree
@@ -50,6 +57,28 @@ class Winners:
     """Log of the rank by which a venue's queue is ordered."""
     equity: Float[Array, "g b"]
     """At least 0 [USD]."""
+    notional: Float[Array, "g b"]
+    """Of all positions of the account [USD]."""
+    unit: Float[Array, "g a 1"]
+    """Notional of a contract [USD]."""
+
+    @property
+    def gain_log(self) -> Float[Array, "g a b"]:
+        """Log of the position's profit [USD]; below every bracket where it does not win."""
+        gain = self.size * self.profit
+        return jnp.where(gain > 0, jnp.log(jnp.where(gain > 0, gain, 1.0)), -jnp.inf)
+
+    def closing(self, level_log: Float[Array, "g a b"], ranking: Int[Array, " g"]) -> Float[Array, "g a b"]:
+        """Coins closed where the best-ranked go first, down to a level.
+
+        In a queue those at or above the rank close whole. By water filling an account comes down to the leverage L,
+        by clip((notional - L equity) / unit, 0, capacity) coins.
+        """
+        floor = jnp.where(level_log > LOWEST, jnp.exp(level_log), 0.0)
+        above = (self.notional[:, None] - floor * self.equity[:, None]) / self.unit
+        lowered = jnp.where(floor > 0, jnp.clip(above, 0.0, self.capacity), self.capacity)
+        whole = jnp.where(self.rank >= level_log, self.capacity, 0.0)
+        return jnp.where((ranking == ADL_WATER_FILLING)[:, None, None], lowered, whole)
 
 
 def _winners(
@@ -81,11 +110,18 @@ def _winners(
         profit=profit,
         rank=jnp.log(jnp.maximum(rank, 1e-30)),
         equity=have,
+        notional=notional,
+        unit=at.unit,
     )
 
 
-def _totals(cross: Cross, call: Call, parts: int, measure: Callable[[Winners, Array, Array], Tally]) -> Tally:
-    """Sums of `measure` over all winners and copies, by market and side, on paths where that venue asks."""
+def _totals(
+    cross: Cross, call: Call, parts: int, measure: Callable[[Winners, Array, Array], Tally], peaks: int = 0
+) -> Tally:
+    """Sums of `measure` over all winners and copies, by market and side, on paths where that venue asks.
+
+    Of the last `peaks` numbers it is not the sum but the largest.
+    """
     accounts = cross.accounts
     wanted = jnp.any(call.asked, axis=(1, 2))[accounts.venue]
     zero = jnp.zeros_like(call.price)
@@ -95,11 +131,21 @@ def _totals(cross: Cross, call: Call, parts: int, measure: Callable[[Winners, Ar
         venue, count = accounts.venue[block], accounts.count[block][:, None]
         here = venue, slice(None), slice(None), lane
         found = measure(seen, venue, lane)
-        return tuple(
-            total.at[here].add(by_side(count * part, seen.sign)) for total, part in zip(sums, found, strict=True)
-        )
+        added = [
+            total.at[here].add(by_side(count * part, seen.sign))
+            for total, part in zip(sums[:parts], found[:parts], strict=True)
+        ]
+        most = [
+            total.at[here].max(_most(part, seen.sign)) for total, part in zip(sums[parts:], found[parts:], strict=True)
+        ]
+        return (*added, *most)
 
-    return for_pairs(wanted, accounts.pairs, visit, (zero,) * parts)
+    return for_pairs(wanted, accounts.pairs, visit, (zero,) * (parts + peaks))
+
+
+def _most(values: Float[Array, "g a b"], sign: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
+    """Largest over the accounts of a block, of longs and of shorts, at least 0."""
+    return jnp.stack([jnp.max(jnp.where(sign * s > 0, values, 0.0), axis=-1) for s in (1.0, -1.0)], axis=-1)
 
 
 def _on_side(values: Shaped[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Shaped[Array, "g a b"]:
@@ -109,8 +155,14 @@ def _on_side(values: Shaped[Array, "v a s n"], venue: Array, lane: Array, sign: 
 
 
 def profitable(cross: Cross, call: Call) -> Tally:
-    """Coins that winners can close, and their profit [USD], by the winners' side."""
-    return _totals(cross, call, 2, lambda seen, venue, lane: (seen.capacity, seen.size * seen.profit))
+    """Coins that winners can close, their profit [USD], their number, and the largest profit of one [USD], by the
+    winners' side."""
+
+    def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
+        gain = seen.size * seen.profit
+        return seen.capacity, gain, (gain > 0).astype(gain.dtype), gain
+
+    return _totals(cross, call, 3, measure, peaks=1)
 
 
 def capped(cross: Cross, call: Call, rate: Float[Array, "v a s n"]) -> Tally:
@@ -124,13 +176,22 @@ def capped(cross: Cross, call: Call, rate: Float[Array, "v a s n"]) -> Tally:
     return _totals(cross, call, 2, measure)
 
 
-def ranked(cross: Cross, call: Call, rank_log: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
-    """Coins that winners at or above a rank can close."""
+def ranked(
+    cross: Cross,
+    call: Call,
+    ranking: Int[Array, " v"],
+    level_log: Float[Array, "v a s n"],
+    gain_log: Float[Array, "t v a s n"],
+) -> tuple[Float[Array, "v a s n"], Float[Array, "t v a s n"]]:
+    """Coins that winners close down to a level, and how many of them have at least so much profit."""
 
     def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
-        return (jnp.where(seen.rank >= _on_side(rank_log, venue, lane, seen.sign), seen.capacity, 0.0),)
+        coins = seen.closing(_on_side(level_log, venue, lane, seen.sign), ranking[venue])
+        gains = (seen.gain_log >= _on_side(least, venue, lane, seen.sign) for least in gain_log)
+        return coins, *(gain.astype(coins.dtype) for gain in gains)
 
-    return _totals(cross, call, 1, measure)[0]
+    coins, *winners = _totals(cross, call, 1 + gain_log.shape[0], measure)
+    return coins, jnp.stack(winners)
 
 
 @pytree
@@ -140,10 +201,15 @@ class Share:
     rate: Float[Array, "v a s n"]
     """In proportion to profit: coins per USD of profit."""
     above: Float[Array, "v a s n"]
-    """By rank: log rank from which positions close whole."""
+    """Otherwise: level down to which winners close [log]."""
     below: Float[Array, "v a s n"]
-    """By rank: log rank below which they do not; in between `part` of them closes."""
+    """And a lower one; of what they would close from there to here, `part` is closed."""
     part: Float[Array, "v a s n"]
+    top_above: Float[Array, "t v a s n"]
+    """Profit from which winners belong to the largest [log USD]."""
+    top_below: Float[Array, "t v a s n"]
+    """Profit below which they do not; of those in between `top_part` does."""
+    top_part: Float[Array, "t v a s n"]
 
 
 def close_winners(
@@ -151,58 +217,110 @@ def close_winners(
     share: Share,
     call: Call,
     taking: Bool[Array, "v a s n"],
-    by_rank: Bool[Array, " v"],
+    ranking: Int[Array, " v"],
     price: Float[Array, "v a s n"],
-) -> tuple[Cross, Float[Array, "v a s n"]]:
+    borne: Borne,
+) -> tuple[Cross, Borne]:
     """Close the winners' share at the price of the deleveraging, which goes to their money.
 
     Args:
         call: What was asked of winners.
         taking: Where they close, by their side.
-        by_rank: Venues with a queue.
+        ranking: How each venue ranks them.
         price: What they close at, in the settlement currency.
+        borne: What is known of those on ladders, and the largest profit.
 
     Returns:
-        The accounts, and the number of those that closed anything.
+        The accounts, and who was closed of all winners.
     """
     accounts = cross.accounts
     wanted = jnp.any(taking, axis=(1, 2))[accounts.venue]
     zero = jnp.zeros(taking.shape, price.dtype)
 
-    def visit(block: Array, lane: Array, carry: tuple[Holdings, Array]) -> tuple[Holdings, Array]:
-        now, touched = carry
+    def visit(block: Array, lane: Array, carry: tuple[Holdings, Borne, Array]) -> tuple[Holdings, Borne, Array]:
+        now, borne, equals = carry
         path = cross.chosen[lane]
         seen = _winners(replace(cross, holdings=now), block, path, lane, call)
         venue = accounts.venue[block]
-
-        def own(values: Array) -> Array:
-            return _on_side(values, venue, lane, seen.sign)
-
-        partly = jnp.where(seen.rank >= own(share.below), own(share.part), 0.0)
-        of_rank = jnp.where(seen.rank >= own(share.above), 1.0, partly)
-        of_profit = jnp.minimum(own(share.rate) * seen.profit * seen.size, seen.capacity)
-        of_each = jnp.where(by_rank[venue][:, None, None], of_rank * seen.capacity, of_profit)
-        closed = jnp.where(own(taking), of_each, 0.0)
+        closed = jnp.where(_on_side(taking, venue, lane, seen.sign), _closed(seen, share, ranking, venue, lane), 0.0)
         quantity = now.quantity[block, path] - seen.sign * closed
         look = look_at(replace(cross, holdings=now), block, path, lane)
-        gain = own(price) - base(look) - look.paid[..., None]
+        gain = _on_side(price, venue, lane, seen.sign) - base(look) - look.paid[..., None]
+        borne, equals = _noted(now, borne, equals, seen, share, closed, accounts.count[block], venue, block, path, lane)
         now = receive(now, look, block, path, seen.sign * closed * gain)
-        flat = jnp.any(jnp.all(quantity == 0, axis=1) & jnp.any(closed > 0, axis=1), axis=1)
-        count = accounts.count[block][:, None]
-        touched = touched.at[venue, :, :, lane].add(by_side(jnp.where(closed > 0, count, 0.0), seen.sign))
+        touched = jnp.any(closed > 0, axis=1)
+        flat = jnp.any(jnp.all(quantity == 0, axis=1) & touched, axis=1)
         now = replace(
             now,
             quantity=now.quantity.at[block, path].set(quantity, mode="drop"),
-            closed=now.closed.at[block, path].add(
-                closed * contracts.unit(look.move[..., None], look.inverse), mode="drop"
-            ),
+            closed=now.closed.at[block, path].add(closed * marked(look).unit, mode="drop"),
             settling=now.settling.at[block, path].max(flat, mode="drop"),
+            deleveraged=now.deleveraged.at[block, path].set(now.deleveraged[block, path] | touched, mode="drop"),
             radius=now.radius.at[block, path].set(LOOK, mode="drop"),
         )
-        return now, touched
+        return now, borne, equals
 
-    holdings, touched = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, zero))
-    return replace(cross, holdings=holdings), touched
+    holdings, borne, equals = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, borne, zero))
+    return replace(cross, holdings=holdings), replace(borne, first=borne.first / jnp.maximum(equals, 1.0))
+
+
+def _closed(seen: Winners, share: Share, ranking: Array, venue: Array, lane: Array) -> Float[Array, "g a b"]:
+    """What each winner closes, of one copy [coins]."""
+
+    def own(values: Array) -> Array:
+        return _on_side(values, venue, lane, seen.sign)
+
+    near, far = (seen.closing(own(level), ranking[venue]) for level in (share.above, share.below))
+    ranked = near + own(share.part) * (far - near)
+    by_profit = jnp.minimum(own(share.rate) * seen.profit * seen.size, seen.capacity)
+    closed = jnp.where((ranking[venue] == ADL_PRO_RATA)[:, None, None], by_profit, ranked)
+    # Who closes all but rounding closes all: of no position a dust is left.
+    return jnp.where(closed >= seen.capacity * (1 - 4 * jnp.finfo(closed.dtype).eps), seen.capacity, closed)
+
+
+def _noted(
+    now: Holdings,
+    borne: Borne,
+    equals: Float[Array, "v a s n"],
+    seen: Winners,
+    share: Share,
+    closed: Float[Array, "g a b"],
+    count: Float[Array, "g b"],
+    venue: Int[Array, " g"],
+    block: Int[Array, " g"],
+    path: Int[Array, " g"],
+    lane: Int[Array, " g"],
+) -> tuple[Borne, Float[Array, "v a s n"]]:
+    """Add some blocks to what is known of the winners.
+
+    Args:
+        now: The accounts before they close.
+        equals: How many have the largest profit, so far.
+    """
+    here = venue, slice(None), slice(None), lane
+
+    def own(values: Array) -> Array:
+        return _on_side(values, venue, lane, seen.sign)
+
+    def posted(total: Array, values: Array) -> Array:
+        return total.at[here].add(by_side(values, seen.sign))
+
+    top = []
+    for total, above, below, part in zip(borne.top, share.top_above, share.top_below, share.top_part, strict=True):
+        partly = jnp.where(seen.gain_log >= own(below), own(part), 0.0)
+        share_of = jnp.where(seen.gain_log >= own(above), 1.0, partly)
+        top.append(posted(total, count[:, None] * closed * share_of))
+    profit = seen.size * seen.profit
+    first = (profit > 0) & (profit >= (1 - _SAME) * own(borne.profit))
+    fresh = jnp.any(closed > 0, axis=1) & ~now.deleveraged[block, path]
+    after = replace(
+        borne,
+        top=jnp.stack(top),
+        first=posted(borne.first, jnp.where(first, closed, 0.0)),
+        most=borne.most.at[here].max(_most(closed, seen.sign)),
+        accounts=borne.accounts.at[venue, lane].add(jnp.sum(jnp.where(fresh, count, 0.0), axis=-1)),
+    )
+    return after, posted(equals, first.astype(closed.dtype))
 
 
 def _bearable(cross: Cross, seen: Winners, asks: Array, block: Array, path: Array) -> Array:

@@ -120,6 +120,8 @@ class Holdings:
     """Whether an account was ever triggered."""
     closing: Bool[Array, "k p b"]
     """Whether anything of an account waited when the round opened: it is no winner, closed in part or not."""
+    deleveraged: Bool[Array, "k p b"]
+    """Whether an account was closed as a winner in this hour."""
     paid: Float[Array, "v a p"]
     """Funding paid so far by one long contract [USD or coins]."""
     anchor: Float[Array, "k x p"]
@@ -150,6 +152,7 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         taken=jnp.zeros_like(legs),
         hit=jnp.zeros(money.shape, bool),
         closing=jnp.zeros(money.shape, bool),
+        deleveraged=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
         anchor=jnp.zeros((blocks, prices, paths), dtype),
         radius=jnp.full((blocks, paths), LOOK, dtype),

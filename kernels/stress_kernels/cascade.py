@@ -13,7 +13,7 @@ from stress_kernels.account_closing import Routes, close
 from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting, trigger
 from stress_kernels.account_settlement import Left
 from stress_kernels.account_settlement import settle as settle_accounts
-from stress_kernels.account_winners import Call, Share, close_winners
+from stress_kernels.account_winners import close_winners
 from stress_kernels.contracts import Worth
 from stress_kernels.contracts import settle as price_of
 from stress_kernels.engine import admit
@@ -33,13 +33,14 @@ from stress_kernels.ladder import (
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
+from stress_kernels.policy import Borne, bear
 from stress_kernels.pools import Standing, exhausted, settle_pools, spot_flow
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, settle
+from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking, settle
 from stress_kernels.state import Extremes, Hour, Record, State, layers_of, worth_of
 from stress_kernels.trades import Claims, Trades, trades
-from stress_kernels.world import ADL_BANKRUPTCY, World, along, side_sign
+from stress_kernels.world import ADL_BANKRUPTCY, ADL_PRO_RATA, World, along, side_sign
 
 _GONE = 1e-6
 """A position of which deleveraging has left at most this share is closed."""
@@ -73,6 +74,9 @@ class Orders:
     near_usd: Float[Array, "v a s p"]
     """The part that a vault takes of those that may go to the book; all of them accounts on cross margin."""
     near_value: Float[Array, "v a s p"]
+    lack: Float[Array, "v a s p"]
+    """What those among them lack that are bankrupt at the mark [USD]."""
+    direct_lack: Float[Array, "v a s p"]
     skipping: Bool[Array, "v a p"]
     """Where slices bankrupt at the mark are direct."""
     straight: Bool[Array, "v a p"]
@@ -118,7 +122,7 @@ def cascade_round(
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, at, world)
     orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
-    orders = orders if waiting is None else _with_accounts(orders, waiting, taken_in.part)
+    orders = orders if waiting is None else _with_accounts(orders, waiting, taken_in.part, at)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
     vault = _vault_share(orders, fills, state, at, world)
@@ -128,7 +132,7 @@ def cascade_round(
     done = jax.lax.optimization_barrier(trades(claims, world))
     price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
     standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, price))
-    cross, closed = _close_winners(cross, closed, price, world)
+    cross, borne = _close_winners(cross, closed, price, world)
     cross, left = (None, None) if cross is None else settle_accounts(cross, state.u_global, held.depth, world)
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross, left)
 
@@ -146,7 +150,7 @@ def cascade_round(
         budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
         stocks=outcome.stocks,
-        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, at, world),
+        hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, borne, at, world),
     )
     flow = -add_up(side_sign(book_usd) * book_usd, 2)
     return observe(press(state, flow, held, world, _sales(left, cross)), world), record, outcome.cross
@@ -157,7 +161,7 @@ def _sales(left: Left | None, cross: Cross | None) -> Float[Array, "v a p"] | No
     return None if left is None or left.sold is None or cross is None else -spot_flow(left, cross)
 
 
-def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]) -> Orders:
+def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"], at: Worth) -> Orders:
     """The orders of a round with what is taken in of accounts that are on no ladder."""
     skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
 
@@ -170,6 +174,9 @@ def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]
 
     usd, direct_usd, near_usd = parted(waiting.usd)
     value, direct_value, near_value = parted(waiting.value)
+    bankrupt = waiting.usd[BANKRUPT] / at.unit[:, :, None] * at.settle[:, :, None]
+    short = side_sign(bankrupt) * (waiting.value[BANKRUPT] - bankrupt) * at.money[:, :, None]
+    _, direct_lack, lack = parted(jnp.zeros_like(waiting.usd).at[BANKRUPT].set(short))
     return replace(
         orders,
         usd=orders.usd + usd,
@@ -178,6 +185,8 @@ def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]
         direct_value=direct_value,
         near_usd=near_usd,
         near_value=near_value,
+        lack=lack,
+        direct_lack=direct_lack,
     )
 
 
@@ -232,8 +241,16 @@ def _sort(
     usd, direct_usd = jax.lax.optimization_barrier(
         (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
     )
-    nothing = jnp.zeros_like(usd)
-    return Orders(normal, direct, usd, direct_usd, nothing, nothing, nothing, nothing, skipping, straight)
+    accounts = ("value", "direct_value", "near_usd", "near_value", "lack", "direct_lack")
+    return Orders(
+        normal=normal,
+        direct=direct,
+        usd=usd,
+        direct_usd=direct_usd,
+        skipping=skipping,
+        straight=straight,
+        **dict.fromkeys(accounts, jnp.zeros_like(usd)),
+    )
 
 
 def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
@@ -306,7 +323,8 @@ def _close(
     """Find winners for what the other layers left, and settle the ladder accounts of all slices."""
     straight = orders.straight[:, :, None]
     by_vault = jnp.where(straight, 0.0, vault)
-    left = fills.adl * (orders.usd - vault * orders.near_usd) + (1 - by_vault) * orders.direct_usd
+    left_over = jnp.where((world.rules.adl_leftover[:, None, None] | orders.skipping)[:, :, None], fills.adl, 0.0)
+    left = left_over * (orders.usd - vault * orders.near_usd) + (1 - by_vault) * orders.direct_usd
     need = jax.lax.optimization_barrier(left / at.unit[:, :, None])
     closed = _deleverage(need, orders, fills, vault, standing, ladders, world, cross)
     routes = _share_adl(fills, vault, by_vault, need, closed.coins, orders)
@@ -336,20 +354,19 @@ def _deleverage(
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
-        left, kept = standing.alive(ladders), standing.kept
+        left, kept, at_mark = standing.alive(ladders), standing.kept, fills.mark_move
         by_vault = jnp.where(orders.straight[:, :, None], 0.0, vault)
         value = fills.adl * (orders.value - vault * orders.near_value + bankruptcy_value(orders.normal, kept))
         value = value + (1 - by_vault) * (orders.direct_value + bankruptcy_value(orders.direct, kept))
         at_bankruptcy = value / jnp.where(need > 0, need, 1.0)
         close = world.rules.adl_close[:, None, None, None]
         price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, price_of(fills.adl_move, world.inverse))
-        return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, cross)
+        lack = fills.adl * ((1 - vault) * orders.lack + lacking(orders.normal, ladders, at_mark, kept))
+        lack = lack + (1 - by_vault) * (orders.direct_lack + lacking(orders.direct, ladders, at_mark, kept))
+        return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
     def none() -> adl.Deleveraged:
-        nothing = jnp.zeros_like(need)
-        share, call = Share(nothing, nothing, nothing, nothing), Call(nothing > 0, nothing)
-        untouched = jnp.zeros_like(standing.reach)
-        return adl.Deleveraged(nothing, standing.reach, standing.kept.scale, untouched, nothing, share, call)
+        return adl.no_winners(need, standing.reach, standing.kept)
 
     return jax.lax.cond(jnp.any(need > 0), some, none)
 
@@ -361,13 +378,12 @@ def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[
 
 def _close_winners(
     cross: Cross | None, closed: adl.Deleveraged, price: Float[Array, "v a s p"], world: World
-) -> tuple[Cross | None, adl.Deleveraged]:
+) -> tuple[Cross | None, Borne]:
     """Close winners on cross margin."""
     if cross is None:
-        return None, closed
-    taking = closed.coins[:, :, ::-1] > 0
-    cross, touched = close_winners(cross, closed.share, closed.call, taking, world.rules.adl_queue, price)
-    return cross, replace(closed, accounts=closed.accounts.at[:, :, :, 0].add(touched))
+        return None, closed.borne
+    taking, ranking = closed.coins[:, :, ::-1] > 0, world.rules.adl_ranking
+    return close_winners(cross, closed.share, closed.call, taking, ranking, price, closed.borne)
 
 
 def _share_adl(
@@ -411,15 +427,15 @@ def _tally(
     ended: Float[Array, "v p"],
     done: Trades,
     closed: adl.Deleveraged,
+    borne: Borne,
     at: Worth,
     world: World,
 ) -> Hour:
     """Add a round's volumes and accounts, and what winners bore, to the hour."""
     layers = jnp.stack([getattr(done, layer) for layer in layers_of(world)]) * at.unit[None, :, :, None]
     haircut = side_sign(done.adl) * (done.adl_cash - done.adl * at.settle[:, :, None]) * at.money[:, :, None]
-    burden = jnp.abs(haircut)
-    coins = jnp.where(done.adl > 0, done.adl, 1.0)
-    top = burden * jnp.minimum(closed.top[:, :, ::-1] / coins, 1.0)
+    coins, lost, needed = (x[:, :, ::-1] for x in (done.adl, haircut, closed.needed))
+    burden = bear(hour.burden, borne, coins, lost, needed, world.rules.adl_close)
     return replace(
         hour,
         layers=hour.layers + layers,
@@ -427,12 +443,12 @@ def _tally(
         accounts=hour.accounts + ended,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
         adl_accounts=jnp.where(
-            world.rules.adl_queue[:, None, None, None, None],
-            hour.adl_accounts + closed.accounts,
+            (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None],
             jnp.maximum(hour.adl_accounts, closed.accounts),
+            hour.adl_accounts + closed.accounts,
         ),
-        adl_burden=hour.adl_burden + add_up(burden, 1, 2),
-        adl_burden_top=hour.adl_burden_top + add_up(top, 1, 2),
+        adl_cross_accounts=hour.adl_cross_accounts + borne.accounts,
+        burden=burden,
     )
 
 

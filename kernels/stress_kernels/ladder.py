@@ -26,8 +26,9 @@ from stress_kernels.world import along, side_sign
 CLASSES = 6
 """Margin classes of a ladder."""
 COLUMNS = 16
-"""A row: (quantity, bankruptcy value) of each class, then accounts, entry value, and quantity of the largest 1 %."""
-ACCOUNTS, ENTRY, TOP = 2 * CLASSES, 2 * CLASSES + 1, 2 * CLASSES + 2
+"""A row: (quantity, bankruptcy value) of each class, then accounts, entry value, and quantity of the largest 1 and 10 %
+of accounts."""
+ACCOUNTS, ENTRY, TOP, TOP_10 = (2 * CLASSES + i for i in range(4))
 
 
 @pytree

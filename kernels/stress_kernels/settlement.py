@@ -54,6 +54,13 @@ def bankruptcy_value(part: Sweep, kept: Kept) -> Float[Array, "v a s p"]:
     return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, 3, 4)
 
 
+def lacking(part: Sweep, ladders: Ladders, mark_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s p"]:
+    """What those accounts of a sweep lack that are bankrupt at the mark [USD]; a partial close has equity."""
+    bankrupt, _ = split(ladders, part, mark_move, kept)
+    lack = jnp.maximum(-equity(bankrupt, mark_move, kept), 0.0)
+    return add_up(jnp.where(ladders.partial[..., None], 0.0, lack), 3, 4)
+
+
 def settle(
     part: Sweep,
     fills: Fills,

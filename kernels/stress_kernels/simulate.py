@@ -14,6 +14,7 @@ from stress_kernels.funds import open_funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.money import add_up
+from stress_kernels.policy import judge
 from stress_kernels.price import Quotes, depth_divisor
 from stress_kernels.rows import pack, template, unpack
 from stress_kernels.state import Hour, Memory, Record, State, layers_of, open_extremes, open_hour, worth_of
@@ -51,8 +52,9 @@ def simulate(
         return step(now, *xs, like, ladders, world, accounts), None
 
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+        opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _report(now.state, unpack(now.record, like), world)
+        return now, _report(now.state, unpack(now.record, like), opening, world)
 
     blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
     carry, hourly = jax.lax.scan(hour, carry, blocks)
@@ -125,7 +127,10 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
         hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)),
     )
     state = replace(state, extremes=open_extremes(state.quotes, equity))
-    return replace(carry, state=state, record=pack(record))
+    holdings = carry.holdings
+    if holdings is not None:
+        holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
+    return replace(carry, state=state, record=pack(record), holdings=holdings)
 
 
 def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:
@@ -141,13 +146,18 @@ def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:
     }
 
 
-def _report(state: State, record: Record, world: World) -> Outputs:
-    """What is kept of an hour."""
-    hour, past, quotes, stocks = record.hour, state.extremes, state.quotes, record.stocks
-    burden = jnp.where(hour.adl_burden > 0, hour.adl_burden, 1.0)
-    at, vault = worth_of(quotes, world), state.funds.vault
+def _open_interest(state: State, record: Record, world: World) -> Float[Array, "v a p"]:
+    """One-sided, at the mark [USD]."""
+    stocks, vault = record.stocks, state.funds.vault
     others = [stocks.makers, state.funds.inventory, stocks.rest] + ([] if vault is None else [vault.inventory])
     longs = stocks.traders.value[:, :, 0] + sum(jnp.maximum(x.value, 0.0) for x in others)
+    return (longs + world.block[..., None]) * worth_of(state.quotes, world).unit
+
+
+def _report(state: State, record: Record, opening: Float[Array, "v a p"], world: World) -> Outputs:
+    """What is kept of an hour that began with the open interest `opening`."""
+    hour, past, quotes, at = record.hour, state.extremes, state.quotes, worth_of(state.quotes, world)
+    adl_volume = add_up(hour.layers[layers_of(world).index("adl")], 2)
     return _vaults(state, hour, at, world) | {
         "liquidation_volume": add_up(hour.layers, 0),
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
@@ -155,18 +165,18 @@ def _report(state: State, record: Record, world: World) -> Outputs:
         "surplus": hour.surplus,
         "fund_equity": pool_equity(state.funds, at, world),
         "fund_low": past.fund_low,
-        "adl_volume": add_up(hour.layers[layers_of(world).index("adl")], 2),
+        "adl_volume": adl_volume,
         "adl_haircut": hour.adl_haircut,
-        "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3),
-        "adl_top_share": jnp.where(hour.adl_burden > 0, hour.adl_burden_top / burden, jnp.nan),
+        "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3) + hour.adl_cross_accounts,
+        **judge(hour.burden, adl_volume, hour.adl_haircut, opening),
         "socialised_loss": hour.socialised,
-        "collateral_sold": jnp.zeros_like(longs) if hour.collateral_sold is None else hour.collateral_sold,
+        "collateral_sold": jnp.zeros_like(adl_volume) if hour.collateral_sold is None else hour.collateral_sold,
         "index_close": jnp.exp(quotes.index),
         "index_low": jnp.exp(past.index_low),
         "index_high": jnp.exp(past.index_high),
         "basis_low": jnp.expm1(past.basis_low),
         "basis_high": jnp.expm1(past.basis_high),
-        "open_interest": (longs + world.block[..., None]) * at.unit,
+        "open_interest": _open_interest(state, record, world),
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
     }

@@ -12,6 +12,7 @@ from stress_kernels.contracts import Worth, worth
 from stress_kernels.funds import Funds
 from stress_kernels.ladder import Kept
 from stress_kernels.ledger import Stocks
+from stress_kernels.policy import Burden, no_burden
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.world import LAYERS, WITH_VAULT, World
@@ -63,11 +64,11 @@ class Hour:
     """In the spot market, where coins are anybody's money [USD]."""
     adl_haircut: Float[Array, "v a p"]
     adl_accounts: Float[Array, "v a s e p"]
-    """Winners closed; where everyone in profit is, again and again, they count once."""
-    adl_burden: Float[Array, "v p"]
-    """|haircut| summed over markets [USD]."""
-    adl_burden_top: Float[Array, "v p"]
-    """The part borne by the largest 1 % of accounts [USD]."""
+    """Winners closed on ladders; where everyone in profit is, again and again, they count once."""
+    adl_cross_accounts: Float[Array, "v p"]
+    """Winners closed on cross margin, each counted once."""
+    burden: Burden
+    """Who paid for it."""
 
 
 @pytree
@@ -137,6 +138,6 @@ def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
         collateral_sold=None if world.inverse is None else zeros(venues, assets),
         adl_haircut=zeros(venues, assets),
         adl_accounts=zeros(venues, assets, 2, entries),
-        adl_burden=zeros(venues),
-        adl_burden_top=zeros(venues),
+        adl_cross_accounts=zeros(venues),
+        burden=no_burden(venues, assets, paths, dtype),
     )

@@ -15,6 +15,7 @@ from stress_kernels.pytree import pytree, static
 
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
+ADL_QUEUE, ADL_PRO_RATA, ADL_WATER_FILLING = 0, 1, 2
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
 WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
 
@@ -62,8 +63,10 @@ class Rules:
     """MARK_MEDIAN, MARK_INDEX_AVERAGE or MARK_LAST."""
     mark_window: Int[Array, " v"]
     """Window of the average basis [steps]."""
-    adl_queue: Bool[Array, " v"]
-    """Winners are closed by rank; otherwise in proportion to profit."""
+    adl_ranking: Int[Array, " v"]
+    """ADL_QUEUE, ADL_PRO_RATA or ADL_WATER_FILLING."""
+    adl_leftover: Bool[Array, " v"]
+    """What the layers leave goes to winners though the pool is neither exhausted nor drawn down."""
     adl_close: Int[Array, " v"]
     """ADL_BANKRUPTCY, ADL_MARK or ADL_INDEX."""
     adl_share: Float[Array, " v"]

@@ -27,9 +27,13 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
-    "collateral_sold",
+    "collateral_sold", "vault_equity", "vault_profit",
+    "adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest", "adl_overshoot",
+    "adl_open_interest",
 )  # fmt: skip
 """Outputs that both engines have."""
+OF_LOSSES = ("adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest")
+"""Those that are shares of what winners lose, or over it."""
 
 
 def twin_accounts(positions: Positions, assets: int) -> Accounts:
@@ -80,7 +84,8 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         surplus_to_pool=of_venue(lambda v: v.surplus_to == "pool"), mark_rule=of_venue(lambda v: v.mark),
         mark_window_s=of_venue(lambda v: v.mark_window_minutes * 60), staging=of_venue(lambda v: v.staging.kind),
         tiers_down=of_staging("down", 1), whole_below=of_staging("whole_below", 1),
-        adl_rank=of_venue(lambda v: v.adl.ranking), adl_close=of_venue(lambda v: v.adl.close_at),
+        adl_rank=of_venue(lambda v: v.adl.ranking),
+        adl_close=of_venue(lambda v: v.adl.close_at),
         adl_share=of_venue(lambda v: np.nan if v.adl.drawdown_share is None else v.adl.drawdown_share),
         adl_window_s=of_venue(lambda v: v.adl.drawdown_window_hours * 3600),
         straight_to_adl=of_venue(lambda v: v.adl.straight_to_adl),
@@ -97,6 +102,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
         barrier_shift=0.5826 * diffusion * np.sqrt(dt / 86400) * run.barrier_correction,
         **neutral(listed.shape[0], listed.shape[1], sum(len(v.pools) for v in venues))
         | {
+            "adl_leftover": of_venue(lambda v: v.adl.leftover),
             "closing_order": of_venue(lambda v: v.closing_order),
             "cooldown_s": of_staging("pause_seconds", 0.0),
             "fraction": of_staging("share", 1.0),
@@ -225,7 +231,14 @@ def twin_of(
     """Outputs of the twin on every path, the paths last, as the engine's."""
     world, accounts = twin_world(run, positions, built.start_price), twin_accounts(positions, len(run.assets))
     each = [slow.simulate(world, accounts, log_returns(x), pin_index) for x in np.moveaxis(log_index, -1, 0)]
-    return {name: np.stack([out[name] for out in each], axis=-1) for name in HOURLY}
+    return outputs(each, world)
+
+
+def outputs(each: list[dict[str, np.ndarray]], world: World) -> dict[str, np.ndarray]:
+    """What is compared of the twin's paths, with `adl_loss`; the paths last."""
+    found = {name: np.stack([out[name] for out in each], axis=-1) for name in (*HOURLY, "adl_loss")}
+    nobody = np.broadcast_to((world.vault_capacity == 0)[:, None], found["vault_equity"].shape)
+    return found | {name: np.where(nobody, np.nan, found[name]) for name in ("vault_equity", "vault_profit")}
 
 
 def watch_as_often(monkeypatch) -> None:
@@ -293,3 +306,9 @@ def in_trigger_order(state: State, prices: Prices, budget: np.ndarray) -> Slices
     state.waiting[rows, asset] -= coins
     taken = coins > 0
     return Slices.of(state, prices, rows[taken], asset[taken], coins[taken])
+
+
+def where_lost(out: dict[str, np.ndarray], twin: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs with NaN for shares of losses that are rounding, up to a millionth of what the twin's winners closed."""
+    lost = twin["adl_loss"] > 1e-6 * twin["adl_volume"].sum(axis=2)
+    return out | {name: np.where(lost, out[name], np.nan) for name in OF_LOSSES}
