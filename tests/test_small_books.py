@@ -2,7 +2,7 @@
 
 Two venues, two assets, three pools, two hours, 24 longs and 24 shorts in every market, float64. Here the ladder is
 exact, and so is the comparison, to 1e-7 of the run's volume for money and to 1e-6 for everything else: what is left is
-the bisection of the take bound (2^-24 of a flow) and the midpoint rule of the mean price (a few 1e-10).
+the midpoint rule of the mean price (a few 1e-10).
 
 Where winners are closed (ADL) or bear a loss, all accounts have one entry price. By rank, paths only fall: the one
 winner who is closed in part is harder to liquidate later, while a ladder keeps its trigger; in proportion, any path.

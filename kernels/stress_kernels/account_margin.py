@@ -99,10 +99,10 @@ def posted(look: Look) -> Float[Array, "g a b"]:
 
 
 def weighted_equity(look: Look, at: Seen) -> Float[Array, "g b"]:
-    """Equity as it is compared with what is required: coins less their haircuts [USD]."""
+    """Equity as it is compared with what is required: coins, but for a debt in them, less their haircuts [USD]."""
     if look.owned is None:
         return equity(look, at)
-    return equity(look, at) - at.of_coins(look.owned.haircut[..., None] * posted(look))
+    return equity(look, at) - at.of_coins(look.owned.haircut[..., None] * jnp.maximum(posted(look), 0.0))
 
 
 def maintenance(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g a b"]:
@@ -138,7 +138,8 @@ def exposure(look: Look) -> tuple[Float[Array, "g a b"], Float[Array, "g a b"] |
     if owned is None:
         return look.quantity * mark, None
     inverse = owned.inverse[..., None]
-    held = (1 - owned.haircut[..., None]) * posted(look)
+    held = posted(look)
+    held = held - owned.haircut[..., None] * jnp.maximum(held, 0.0)
     of_mark = jnp.where(inverse, held + look.quantity / (1 + owned.entry), look.quantity) * mark
     return of_mark, jnp.where(inverse, 0.0, held * (1 + owned.spot[..., None]))
 

@@ -13,6 +13,8 @@ from stress_kernels.accounts import Accounts
 
 _HALVINGS = 32
 """Of the share that restores an account's margin."""
+_SAME = 1e-5
+"""Maintenances that differ by less are equal [1]."""
 _FLOOR_TOLERANCE = 1e-3
 """A notional this little above a floor counts as at it [1]."""
 
@@ -61,9 +63,12 @@ def _where_any(
 
 
 def _riskiest(look: Look, accounts: Accounts, cut: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
-    """Of the positions in `cut`, the one with the largest maintenance."""
+    """Of the positions in `cut`, the one with the largest maintenance; of equal ones, such as two that were cut to the
+    same floor, the first."""
     kept = maintenance(jnp.abs(look.quantity) * marked(look).unit, look.venue, accounts)
-    first = jnp.argmax(jnp.where(cut > 0, kept, -jnp.inf), axis=1, keepdims=True)
+    kept = jnp.where(cut > 0, kept, 0.0)
+    largest = kept >= jnp.max(kept, axis=1, keepdims=True) * (1 - _SAME)
+    first = jnp.argmax(largest, axis=1, keepdims=True)
     return jnp.where(jnp.arange(cut.shape[1])[None, :, None] == first, cut, 0.0)
 
 

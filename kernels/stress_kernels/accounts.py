@@ -3,8 +3,8 @@
     E = cash + sum_a w_a c_a S_a + sum_a q_a (f(m_a) - f(entry_a)) money_a,    M = sum_a max_j (rate_j n_a - D_j)
 
 An account is liquidated where E <= M. Its coins of collateral c_a count with a weight w_a = 1 - haircut where equity is
-compared with maintenance, and with 1 everywhere else; f, money and the notional n are those of linear or of inverse
-contracts (`contracts.py`).
+compared with maintenance, and with 1 everywhere else and where they are owed; f, money and the notional n are those of
+linear or of inverse contracts (`contracts.py`).
 
 Every account is looked at by itself, but only where it may have to be: accounts lie in blocks, in the order of the
 smallest price move that can reach them, and a block that was found safe is left alone until a price has moved, from

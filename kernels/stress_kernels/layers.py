@@ -15,8 +15,6 @@ from stress_kernels.price import index_push, mean_push, power, push
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World, along, side_sign
 
-_HALVINGS = 24
-
 
 def share(capacity: Float[Array, "*b"], demand: Float[Array, "*b"]) -> Float[Array, "*b"]:
     """Part of a demand that a capacity serves, in [0, 1]; 1 where there is no demand."""
@@ -103,7 +101,8 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
         return jnp.where(over, low, middle), jnp.where(over, middle, high)
 
     def bounded() -> Float[Array, "v a s p"]:
-        low, _ = jax.lax.fori_loop(0, _HALVINGS, bisect, (jnp.zeros_like(wanted), wanted))
+        halvings = jnp.finfo(wanted.dtype).nmant + 1
+        low, _ = jax.lax.fori_loop(0, halvings, bisect, (jnp.zeros_like(wanted), wanted))
         return jnp.where(too_much, low, wanted)
 
     usd = jax.lax.cond(jnp.any(too_much), bounded, lambda: wanted)

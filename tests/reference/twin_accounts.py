@@ -28,8 +28,13 @@ def profits(state: State, at: Values) -> np.ndarray:
 
 def equities(state: State, at: Values, weighted: bool = False) -> np.ndarray:
     """Equity of every account [n] [USD], with the haircuts' weights or without."""
-    weight = 1 - state.world.haircut[state.accounts.venue] if weighted else 1.0
-    return state.cash + np.sum(weight * state.coins * at.coin, axis=1) + np.sum(profits(state, at), axis=1)
+    coins = counted_coins(state) if weighted else state.coins
+    return state.cash + np.sum(coins * at.coin, axis=1) + np.sum(profits(state, at), axis=1)
+
+
+def counted_coins(state: State) -> np.ndarray:
+    """Coins as the trigger counts them [n,A]: less the haircut, but for a debt."""
+    return state.coins - state.world.haircut[state.accounts.venue] * np.maximum(state.coins, 0.0)
 
 
 def maintenance(state: State, at: Values, quantity: np.ndarray) -> np.ndarray:
@@ -65,10 +70,9 @@ def barrier(state: State, at: Values) -> np.ndarray:
     """
     world, venue = state.world, state.accounts.venue
     covariance = world.barrier_correlation * np.outer(world.barrier_shift, world.barrier_shift)
-    weight = 1 - world.haircut[venue]
     # an inverse contract is worth N m / entry - N
     slope = np.where(world.inverse[venue], -state.quantity * state.entry * at.mark, state.quantity * at.mark)
-    slope = slope + weight * state.coins * at.coin
+    slope = slope + counted_coins(state) * at.coin
     moves = slope @ covariance
     size = np.sqrt(np.sum(slope * moves, axis=1, keepdims=True))
     return np.where(size > 0, -moves / np.where(size > 0, size, 1.0), 0.0)

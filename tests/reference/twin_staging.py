@@ -28,14 +28,16 @@ def coins_to_close(state: State, at: Values, row: int, equity: float, kept: np.n
     """What is closed of one copy of a triggered account at once [A], positive.
 
     Without equity all of it, whatever the venue's rules. Otherwise what the staging rule says of every position; where
-    the riskiest goes first, of these only the one with the largest maintenance, and the others wait for the next test.
+    the riskiest goes first, of these only the one with the largest maintenance, of equal ones (to 1e-5) the first, and the
+    others wait for the next test.
     """
     world, v, size = state.world, state.accounts.venue[row], np.abs(state.quantity[row])
     if equity <= 0:
         return size
     coins = by_tiers(state, at, row) if world.staging[v] == "tiers" else size
     if world.closing_order[v] == "riskiest_first":
-        first = np.argmax(np.where(coins > 0, kept, -np.inf))
+        asked = np.where(coins > 0, kept, 0.0)
+        first = np.argmax(asked >= asked.max() * (1 - 1e-5))
         coins = np.where(np.arange(len(coins)) == first, coins, 0.0)
     if world.staging[v] == "fraction":
         return by_fraction(state, at, row, coins)
