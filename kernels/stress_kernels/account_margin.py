@@ -11,6 +11,8 @@ from stress_kernels import contracts
 from stress_kernels.accounts import SAFE, Accounts
 from stress_kernels.pytree import pytree
 
+_NOTHING = 1e-6
+"""Equity up to which an account has none [of its notional]."""
 _REACH = 0.25
 """Farthest that a block's radius is taken [log]."""
 
@@ -96,6 +98,12 @@ def posted(look: Look) -> Float[Array, "g a b"]:
     assert look.owned is not None
     cost = contracts.gain(look.owned.entry, look.owned.inverse) - look.paid[..., None]
     return look.owned.coins + jnp.where(look.owned.inverse[..., None], look.quantity * cost, 0.0)
+
+
+def without_equity(look: Look, at: Seen) -> Bool[Array, "g b"]:
+    """Whether an account has no equity, to a millionth of its notional: rounding must not decide about one that a
+    deleveraging, a socialised loss or a fee has left with nothing."""
+    return equity(look, at) <= _NOTHING * jnp.sum(jnp.abs(look.quantity) * at.unit, axis=1)
 
 
 def weighted_equity(look: Look, at: Seen) -> Float[Array, "g b"]:

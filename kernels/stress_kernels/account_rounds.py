@@ -18,12 +18,12 @@ from stress_kernels.account_margin import (
     Look,
     Owned,
     bankruptcy_gain,
-    equity,
     maintenance,
     marked,
     radius,
     short_of_margin,
     weighted_equity,
+    without_equity,
 )
 from stress_kernels.account_staging import coins_to_close, only_a_share
 from stress_kernels.accounts import Accounts, Holdings, Rests
@@ -173,7 +173,7 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
 def kinds(look: Look, accounts: Accounts, world: World) -> Int[Array, "g b"]:
     """SOLVENT, NEAR or BANKRUPT, at the marks."""
     at = marked(look)
-    bankrupt = equity(look, at) <= 0
+    bankrupt = without_equity(look, at)
     if world.vaults is None:
         return jnp.where(bankrupt, BANKRUPT, SOLVENT)
     kept = jnp.sum(maintenance(jnp.abs(look.quantity) * at.unit, look.venue, accounts), axis=1)

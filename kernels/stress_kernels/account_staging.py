@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.account_margin import Look, equity, maintenance, marked, required, weighted_equity
+from stress_kernels.account_margin import Look, maintenance, marked, required, weighted_equity, without_equity
 from stress_kernels.accounts import Accounts
 
 _HALVINGS = 32
@@ -52,7 +52,7 @@ def coins_to_close(
     cut = _where_any(accounts.riskiest_first[venue][:, None] & hit, lambda: _riskiest(look, accounts, cut), cut)
     cut = jnp.where(partly[:, None], accounts.share[venue][:, None, None] * cut, cut)
     cut = _where_any((accounts.target[venue] > 0)[:, None] & hit, lambda: _restoring(look, accounts, cut), cut)
-    return jnp.where((equity(look, at) <= 0)[:, None], size, cut)
+    return jnp.where(without_equity(look, at)[:, None], size, cut)
 
 
 def _where_any(

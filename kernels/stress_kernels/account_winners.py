@@ -3,9 +3,9 @@
 A position wins where its own profit is positive, its account has equity, and nothing of the account is being closed.
 Whoever wins is asked position by position, at the round's opening: by rank, profit / entry notional x notional of the
 account / equity; in proportion to profit; or by water filling, which brings the accounts of the highest leverage,
-notional / equity, down to one level. A position gives at most what it has, and no more than the account can
-pay: equity is shared by profit over the positions of an account that are asked, and bounds what each may lose against
-the mark. What is asked is found in passes over the accounts, only on paths where there is something to share.
+notional / equity, down to one level. A position gives at most what it has, and no more than the account can pay: equity
+is shared by profit over the positions of an account that are asked, and bounds what each may lose against the mark.
+What is asked is found in passes over the accounts, only on paths where there is something to share.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stress_kernels import contracts
 from stress_kernels.account_closing import receive
-from stress_kernels.account_margin import equity, marked
+from stress_kernels.account_margin import equity, marked, without_equity
 from stress_kernels.account_rounds import Cross, base, by_side, for_pairs, look_at
 from stress_kernels.accounts import LOOK, Holdings
 from stress_kernels.policy import Borne
@@ -91,7 +91,7 @@ def _winners(
     have = jnp.maximum(equity(look, at), 0.0)
     notional = jnp.sum(size * at.unit, axis=1)
     profit = sign * (at.gain - contracts.gain(entry, look.inverse)) * at.money
-    idle = ~now.closing[block, path] & (have > 0) & (accounts.count[block] > 0)
+    idle = ~now.closing[block, path] & ~without_equity(look, at) & (accounts.count[block] > 0)
     wins = idle[:, None] & (profit > 0) & (size > 0) & (block < accounts.venue.shape[0])[:, None, None]
     leverage = notional / jnp.where(have > 0, have, 1.0)
     rank = jnp.where(wins, profit, 1.0) / contracts.unit(entry, look.inverse) * leverage[:, None]

@@ -134,9 +134,8 @@ def execute(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -
     opening_equity = pool_equity(state, prices)
     pool = world.pool[slices.venue, slices.asset]
     stressed = (opening_equity <= DOLLAR) | state.drawdown_adl
-    bankrupt = slices.direction * (slices.mark - slices.bankruptcy) <= 0
     straight = state.drawdown_adl[pool] & world.straight_to_adl[slices.venue]
-    skips = (stressed[pool] & bankrupt) | straight
+    skips = (stressed[pool] & slices.bankrupt) | straight
     flow = book(state, prices, slices, ~skips)
     auction(state, prices, slices, ~skips)
     takeover(state, prices, slices, ~skips, opening_equity)

@@ -37,6 +37,12 @@ def counted_coins(state: State) -> np.ndarray:
     return state.coins - state.world.haircut[state.accounts.venue] * np.maximum(state.coins, 0.0)
 
 
+def without_equity(state: State, at: Values) -> np.ndarray:
+    """Whether an account has no equity [n], to a millionth of its notional: rounding must not decide about one that an
+    ADL, a socialised loss or a fee has left with nothing."""
+    return equities(state, at) <= 1e-6 * np.sum(np.abs(state.quantity) * at.unit, axis=1)
+
+
 def maintenance(state: State, at: Values, quantity: np.ndarray) -> np.ndarray:
     """Maintenance of every position, were it of this quantity [n,A] [USD]: M(n) = max_j (rate_j n - D_j)."""
     out = np.zeros_like(quantity)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .twin_accounts import equities, profits, seen
+from .twin_accounts import equities, profits, seen, without_equity
 from .twin_layers import Slices, close
 from .twin_prices import Prices, settle_price
 from .twin_state import DIRECTIONS, State
@@ -41,7 +41,7 @@ class Winners:
         at, venue = seen(state, prices), state.accounts.venue
         profit, equity = profits(state, at), equities(state, at)
         facing = np.where(state.quantity > 0, asked[venue, :, 1], asked[venue, :, 0]) > 0
-        wins = facing & (profit > 0) & ((equity > 0) & ~closing)[:, None]
+        wins = facing & (profit > 0) & (~without_equity(state, at) & ~closing)[:, None]
         gain = np.where(wins, profit, 0.0)
         total = gain.sum(axis=1, keepdims=True)
         size = np.abs(state.quantity)

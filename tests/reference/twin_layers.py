@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .twin_accounts import equities, maintenance, maintenance_shares, seen
+from .twin_accounts import equities, maintenance, maintenance_shares, seen, without_equity
 from .twin_prices import Prices, add_flows, book_log, current_prices, mean_book_log, settle_price
 from .twin_state import DIRECTIONS, State, layers_of
 
@@ -30,6 +30,7 @@ class Slices:
     unit: np.ndarray  # notional of a unit at the mark [USD]
     mark: np.ndarray  # settle price of the mark
     bankruptcy: np.ndarray  # settle price at which the account's equity is zero
+    bankrupt: np.ndarray  # whether the account has no equity at the mark, bool
     ratio: np.ndarray  # of the account's equity, with the haircuts' weights, to its maintenance
 
     @classmethod
@@ -51,6 +52,7 @@ class Slices:
             unit=at.unit[rows, assets],
             mark=at.settle[rows, assets],
             bankruptcy=at.settle[rows, assets] - equity / quantity,
+            bankrupt=without_equity(state, at)[rows],
             ratio=(equities(state, at, weighted=True) / np.where(kept > 0, kept, np.inf))[rows],
         )
 

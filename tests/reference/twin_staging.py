@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .twin_accounts import equities, maintenance, seen
+from .twin_accounts import equities, maintenance, seen, without_equity
 from .twin_prices import Prices, Values
 from .twin_state import State
 
@@ -12,9 +12,9 @@ from .twin_state import State
 def enqueue(state: State, prices: Prices, rows: np.ndarray, batch: int) -> None:
     """Put this round's slices at the end of their markets' queues."""
     at = seen(state, prices)
-    equity, kept = equities(state, at), maintenance(state, at, state.quantity)
+    nothing, kept = without_equity(state, at), maintenance(state, at, state.quantity)
     for row in rows:
-        coins = coins_to_close(state, at, int(row), float(equity[row]), kept[row])
+        coins = coins_to_close(state, at, int(row), bool(nothing[row]), kept[row])
         state.waiting[row] = coins
         state.whole[row] = (coins > 0) & (coins == np.abs(state.quantity[row]))
         state.batch[row] = batch
@@ -24,15 +24,15 @@ def enqueue(state: State, prices: Prices, rows: np.ndarray, batch: int) -> None:
             state.out["accounts_liquidated"][state.hour, venue] += state.accounts.count[row]
 
 
-def coins_to_close(state: State, at: Values, row: int, equity: float, kept: np.ndarray) -> np.ndarray:
+def coins_to_close(state: State, at: Values, row: int, nothing: bool, kept: np.ndarray) -> np.ndarray:
     """What is closed of one copy of a triggered account at once [A], positive.
 
     Without equity all of it, whatever the venue's rules. Otherwise what the staging rule says of every position; where
-    the riskiest goes first, of these only the one with the largest maintenance, of equal ones (to 1e-5) the first, and the
+    the riskiest goes first, of these only the one with the largest maintenance, of equal ones (to 1e-5) the first; the
     others wait for the next test.
     """
     world, v, size = state.world, state.accounts.venue[row], np.abs(state.quantity[row])
-    if equity <= 0:
+    if nothing:
         return size
     coins = by_tiers(state, at, row) if world.staging[v] == "tiers" else size
     if world.closing_order[v] == "riskiest_first":
