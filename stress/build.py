@@ -24,6 +24,7 @@ from stress_kernels.world import (
     ADL_PRO_RATA,
     ADL_QUEUE,
     ADL_WATER_FILLING,
+    MARK_INDEX,
     MARK_INDEX_AVERAGE,
     MARK_LAST,
     MARK_MEDIAN,
@@ -44,7 +45,7 @@ from stress.venues import Staging, WholeStaging
 
 _DAY = 86400.0
 _BARRIER = 0.5826
-_MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST}
+_MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST, "index": MARK_INDEX}
 _CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
 _RANKINGS = {"queue": ADL_QUEUE, "pro_rata": ADL_PRO_RATA, "water_filling": ADL_WATER_FILLING}
 _BLOCK_SECONDS = 900.0
@@ -330,6 +331,7 @@ def _rules(run: Run, dt: float) -> Rules:
         funding_interest=host([v.funding.interest for v in venues], dtype),
         funding_clamp=host([v.funding.clamp for v in venues], dtype),
         funding_cap=host([v.funding.cap for v in venues], dtype),
+        funding_divisor=host([v.funding.divisor for v in venues], dtype),
     )
 
 

@@ -18,7 +18,13 @@ _MARK = {
     "median": "median of index, index + average basis, last",
     "index_average": "index + average basis",
     "last": "last",
+    "index": "index",
 }
+
+
+def _mark(venue: Venue) -> str:
+    averaged = venue.mark in ("median", "index_average")
+    return _MARK[venue.mark] + (f" ({venue.mark_window_minutes:g} min)" if averaged else "")
 
 
 def venue_table(venues: Iterable[Venue]) -> str:
@@ -44,7 +50,7 @@ def _line(venue: Venue) -> dict[str, str]:
         "fund, USD": _join(_fund(pool) for pool in venue.pools),
         "ADL starts": _adl_start(venue.adl, venue.pools),
         "ADL rank; price": f"{_RANKING[venue.adl.ranking]}; {venue.adl.close_at}",
-        "mark (average over)": f"{_MARK[venue.mark]} ({venue.mark_window_minutes:g} min)",
+        "mark (average over)": _mark(venue),
         "collateral (haircut)": _collateral(venue, inverse),
         "long and short": venue.hedged_legs,
         "contracts": _join(

@@ -124,11 +124,13 @@ class Funding(Spec):
 
     interval_hours: Positive
     interest: Number
-    """I of the funding formula, per interval [1]."""
+    """I of the funding formula [1]."""
     clamp: NonNegative
     """Bound on I - P [1]."""
     cap: NonNegative
     """Bound on the rate [1]."""
+    divisor: Positive = 1.0
+    """By which P and the clamped difference are divided: 8 where they are per 8 h and one hour is paid at a time [1]."""
     source: str
 
 
@@ -144,10 +146,10 @@ class Venue(Spec):
     """Liquidated when equity <= maintenance + fee, instead of <= maintenance."""
     surplus_to: Literal["trader", "pool"]
     """Who keeps what an account has left after its last position is closed."""
-    mark: Literal["median", "index_average", "last"]
-    """`median` of index, index + average basis and last; index + average basis; last."""
-    mark_window_minutes: Positive
-    """Window of the average basis [min]."""
+    mark: Literal["median", "index_average", "last", "index"]
+    """`median` of index, index + average basis and last; index + average basis; last; the index alone."""
+    mark_window_minutes: Positive = 30.0
+    """Window of the average basis, where the mark needs one [min]."""
     staging: Staging
     closing_order: Literal["proportional", "riskiest_first"] = "proportional"
     """What staging closes of an account of several positions: of each, or only the one that requires most."""

@@ -41,7 +41,9 @@ ASSETS = {"A": 0.025, "B": 0.03, "T": 0.01}
 TOKEN = {"daily_volatility": 0.01, "spot_adv_usd": 1e8}
 TIERS = [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 5e5, "rate": 0.01}, {"floor_usd": 2e6, "rate": 0.025}]
 SHORT_BOOK = {"take_bound_bps": 30}
-FUNDING = {"interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "source": "made up"}
+FUNDING = {
+    "interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "divisor": 1.25, "source": "made up",
+}  # fmt: skip
 
 
 def adl(ranking: str = "queue", close_at: str = "bankruptcy", **more) -> dict:
@@ -409,7 +411,7 @@ RULES = {
     "liquidation_fee_bps": st.sampled_from([0, 50, 125]),
     "fee_in_trigger": st.booleans(),
     "surplus_to": st.sampled_from(["trader", "pool"]),
-    "mark": st.sampled_from(["median", "index_average", "last"]),
+    "mark": st.sampled_from(["median", "index_average", "last", "index"]),
     "staging": st.sampled_from(["full", "tiers"]),
     "ranking": st.sampled_from(["queue", "pro_rata", "water_filling"]),
     "close_at": st.sampled_from(["bankruptcy", "mark", "index"]),

@@ -65,6 +65,7 @@ CASES = {
     "two venues share the index": Case(markets=((0, 0), (1, 0))),
     "mark median": Case(venue={"mark": "median"}),
     "mark index_average": Case(venue={"mark": "index_average"}),
+    "mark index": Case(venue={"mark": "index"}),
     "mark last": Case(venue={"mark": "last"}),
     "no depth divisor": Case(run={"impact": {"i_ref": 0.01, "depth": False}}),
     "contagion": Case(run={"impact": {"i_ref": 0.01, "contagion": 0.2, "delta": 0.5, "rho": 0.6}}),

@@ -9,7 +9,7 @@ from stress_kernels.world import Rules
 
 
 def funding_rate(average_premium: Float[Array, "v a p"], rules: Rules) -> Float[Array, "v a p"]:
-    """Rate of one payment: P + clamp(I - P, -c, c), within the cap.
+    """Rate of one payment: (P + clamp(I - P, -c, c)) / divisor, within the cap.
 
     Args:
         average_premium: Mean of exp(basis) - 1 since the last payment [1].
@@ -19,4 +19,5 @@ def funding_rate(average_premium: Float[Array, "v a p"], rules: Rules) -> Float[
     """
     clamp, cap = rules.funding_clamp[:, None, None], rules.funding_cap[:, None, None]
     interest = rules.funding_interest[:, None, None]
-    return jnp.clip(average_premium + jnp.clip(interest - average_premium, -clamp, clamp), -cap, cap)
+    rate = average_premium + jnp.clip(interest - average_premium, -clamp, clamp)
+    return jnp.clip(rate / rules.funding_divisor[:, None, None], -cap, cap)

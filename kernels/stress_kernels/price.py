@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.world import MARK_INDEX_AVERAGE, MARK_LAST, Impact, World, along
+from stress_kernels.world import MARK_INDEX, MARK_INDEX_AVERAGE, MARK_LAST, Impact, World, along
 
 _NORMAL_STRESS = 11.8
 _DEPTH_EXPONENT = 1.75
@@ -81,7 +81,7 @@ def quotes(
 ) -> Quotes:
     """Index, basis, mark and spot prices at given imbalances.
 
-    mark = index + median(0, average, basis) | average | basis, by venue; spot = index + deviation.
+    mark = index + median(0, average, basis) | average | basis | 0, by venue; spot = index + deviation.
 
     Args:
         exogenous: Log index without impact.
@@ -96,6 +96,7 @@ def quotes(
     median = jnp.maximum(jnp.minimum(basis_average, basis), jnp.minimum(jnp.maximum(basis_average, basis), 0.0))
     rule = world.rules.mark[:, None, None]
     offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, basis_average, median))
+    offset = jnp.where(rule == MARK_INDEX, 0.0, offset)
     spot = None
     if world.inverse is not None:
         spot = index[None] + (jnp.zeros_like(basis) if deviation is None else deviation)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 
-MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST = 0, 1, 2
+MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST, MARK_INDEX = 0, 1, 2, 3
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
 ADL_QUEUE, ADL_PRO_RATA, ADL_WATER_FILLING = 0, 1, 2
 LAYERS = ("book", "auction", "takeover", "adl", "remainder")
@@ -60,7 +60,7 @@ class Rules:
     """Liquidation fee on what is closed in book or auction [1]."""
     surplus_to_pool: Bool[Array, " v"]
     mark: Int[Array, " v"]
-    """MARK_MEDIAN, MARK_INDEX_AVERAGE or MARK_LAST."""
+    """MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST or MARK_INDEX."""
     mark_window: Int[Array, " v"]
     """Window of the average basis [steps]."""
     adl_ranking: Int[Array, " v"]
@@ -79,6 +79,7 @@ class Rules:
     funding_interest: Float[Array, " v"]
     funding_clamp: Float[Array, " v"]
     funding_cap: Float[Array, " v"]
+    funding_divisor: Float[Array, " v"]
 
 
 @pytree

@@ -109,6 +109,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
             "fraction_above": of_staging("above_usd", 0.0),
             "restore_target": of_staging("target", 1.5),
             "barrier_correlation": _correlation(run),
+            "funding_divisor": of_venue(lambda v: v.funding.divisor),
             "haircut": np.array([[v.haircuts.get(a, 0.0) for a in assets] for v in venues]),
             "inverse": np.array([[v.inverse(a) for a in assets] for v in venues]),
             "token_adv": np.array([a.spot_adv_usd or np.inf for a in run.assets.values()]),

@@ -96,7 +96,7 @@ def pay_funding(state: State, step: int) -> None:
     """At funding times every holder of q coins pays q x rate x mark; the sum over all holders is zero.
 
     A holder of an inverse contract of N USD pays N x rate / mark coins.
-    rate = clip(P + clip(interest - P, -clamp, clamp), -cap, cap), P the mean premium of the openings since the last.
+    rate = clip((P + clip(interest - P, -clamp, clamp)) / divisor, -cap, cap), P the mean premium of the openings since the last.
     """
     world = state.world
     mark = np.abs(current_prices(state).at.settle)
@@ -106,7 +106,8 @@ def pay_funding(state: State, step: int) -> None:
             continue
         premium = state.premium_sum[v] / state.premium_samples[v]
         clamped = np.clip(world.funding_interest[v] - premium, -world.funding_clamp[v], world.funding_clamp[v])
-        per_coin = np.clip(premium + clamped, -world.funding_cap[v], world.funding_cap[v]) * mark[v]
+        rate = (premium + clamped) / world.funding_divisor[v]
+        per_coin = np.clip(rate, -world.funding_cap[v], world.funding_cap[v]) * mark[v]
         state.premium_sum[v] = 0.0
         state.premium_samples[v] = 0
         rows, assets = np.nonzero((state.accounts.venue == v)[:, None] & (state.quantity != 0))

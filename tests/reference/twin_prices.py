@@ -129,6 +129,7 @@ def current_prices(state: State) -> Prices:
             "median": np.median([np.zeros_like(average), average, basis[v]], axis=0),
             "index_average": average,
             "last": basis[v],
+            "index": np.zeros_like(average),
         }
         mark[v] = index + candidates[str(rule)]
     marks = world.start_price * np.exp(mark)

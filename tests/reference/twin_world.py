@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 RULES = {
-    "mark_rule": ("median", "index_average", "last"),
+    "mark_rule": ("median", "index_average", "last", "index"),
     "staging": ("full", "tiers", "fraction", "restore"),
     "closing_order": ("proportional", "riskiest_first"),
     "adl_rank": ("queue", "pro_rata", "water_filling"),
@@ -69,7 +69,7 @@ class World:
     fee: np.ndarray  # [V] liquidation fee on notional
     fee_in_trigger: np.ndarray  # [V] bool
     surplus_to_pool: np.ndarray  # [V] bool
-    mark_rule: np.ndarray  # [V] 'median', 'index_average', 'last'
+    mark_rule: np.ndarray  # [V] 'median', 'index_average', 'last', 'index'
     mark_window_s: np.ndarray  # [V]
     staging: np.ndarray  # [V] 'full', 'tiers', 'fraction', 'restore'
     tiers_down: np.ndarray  # [V] int, 1 or 2
@@ -113,6 +113,7 @@ class World:
     vault_entry: np.ndarray  # [V] it takes accounts whose equity is below this multiple of maintenance
     vault_profit: np.ndarray  # [V,2] bounds of its profit against the mark, per USD taken; negative for a loss
     vault_unwind: np.ndarray  # [V,A] [USD per minute]
+    funding_divisor: np.ndarray  # [V] of the premium and the clamped difference
     transfer_from: np.ndarray  # [F] int: pool that tops this one up, -1 for none
     transfer_floor: np.ndarray  # [F] equity to which it is topped up, and below which it does not give [USD]
     adl_leftover: np.ndarray  # [V] bool: what layers leave goes to adl though the pool is neither empty nor drawn down
@@ -137,6 +138,7 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "vault_entry": np.full(venues, 2 / 3),
         "vault_profit": np.tile([-np.inf, np.inf], (venues, 1)),
         "vault_unwind": np.zeros((venues, assets)),
+        "funding_divisor": np.ones(venues),
         "transfer_from": np.full(pools, -1),
         "transfer_floor": np.zeros(pools),
         "adl_leftover": np.ones(venues, bool),
