@@ -130,7 +130,7 @@ class Funding(Spec):
     cap: NonNegative
     """Bound on the rate [1]."""
     divisor: Positive = 1.0
-    """By which P and the clamped difference are divided: 8 where they are per 8 h and one hour is paid at a time [1]."""
+    """By which the rate is divided before the cap: 8 where it is one for 8 h and an hour is paid at a time [1]."""
     source: str
 
 

@@ -170,6 +170,18 @@ CASES = {
         one_pool=True,
         differs=("fund_low", "fund_drawdown"),
     ),
+    "queue in a fall": Case(
+        SHORT_BOOK | {"throughput_usd_per_minute": 1e6}, {"pools": [pool(2e6)]}, isolated=0, socialised=True
+    ),
+    "queue, coins, inverse, a vault": Case(
+        SHORT_BOOK | {"throughput_usd_per_minute": 2e6},
+        HAIRCUTS | vault(1e7, 3e7) | {"liquidation_fee_bps": 50, "staging": TIERWISE},
+        coins=0.9,
+        inverse=(("one", "B"), ("two", "A")),
+        layers="book vault adl remainder",
+        isolated=0,
+        sold=True,
+    ),
     **{
         f"adl by {ranking} at {close_at}": Case(
             SHORT_BOOK,
@@ -407,6 +419,7 @@ RULES = {
     "impact": st.sampled_from([0.0, 0.003, 0.01]),
     "take_bound_bps": st.sampled_from([10, 100, 5000]),
     "auction_usd_per_hour": st.sampled_from([0, 2e6]),
+    "throughput_usd_per_minute": st.sampled_from([1e6, 1e15]),
     "unwind_usd_per_minute": st.sampled_from([0, 3e5]),
     "liquidation_fee_bps": st.sampled_from([0, 50, 125]),
     "fee_in_trigger": st.booleans(),
@@ -437,7 +450,7 @@ MORE = {
 
 def random_case(rules: dict) -> Case:
     """Any rules, any accounts; shapes do not change."""
-    capacity = ("take_bound_bps", "auction_usd_per_hour", "unwind_usd_per_minute")
+    capacity = ("take_bound_bps", "auction_usd_per_hour", "throughput_usd_per_minute", "unwind_usd_per_minute")
     of_venue = {key: rules[key] for key in ("liquidation_fee_bps", "fee_in_trigger", "surplus_to", "mark")}
     how = {key: rules[key] for key in ("drawdown_share", "straight_to_adl") if rules["drawdown_share"] is not None}
     how |= {"leftover": rules["leftover"]}

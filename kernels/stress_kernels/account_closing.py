@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels import contracts
 from stress_kernels.account_margin import Look, bankruptcy_gain, marked
+from stress_kernels.account_queue import Turn
 from stress_kernels.account_rounds import BANKRUPT, SOLVENT, Cross, base, by_side, exists, for_pairs, kinds, look_at
 from stress_kernels.accounts import Holdings
 from stress_kernels.pytree import pytree
@@ -32,14 +33,12 @@ class Routes:
     """Where all are."""
 
 
-def close(
-    cross: Cross, part: Float[Array, "v a n"], routes: Routes, world: World
-) -> tuple[Cross, Settled, Settled, Settled]:
+def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross, Settled, Settled, Settled]:
     """Close what the engine takes in, at the layers' prices; `account_settlement.settle` does the rest.
 
     Args:
         cross: The accounts.
-        part: Share of what waits that is taken in.
+        turn: Whose turn it is.
         routes: Where slices go.
         world: Rules and parameters.
 
@@ -48,7 +47,7 @@ def close(
         those that skipped the first ones.
     """
     accounts, chosen = cross.accounts, cross.chosen
-    zero = jnp.zeros((*part.shape[:2], 2, len(chosen)), part.dtype)
+    zero = jnp.zeros_like(routes.normal.book)
     none = Settled(zero, zero, zero, zero, zero, zero, zero)
     wanted = cross.holdings.busy[:, chosen]
 
@@ -57,7 +56,7 @@ def close(
         path = chosen[lane]
         look = look_at(replace(cross, holdings=now), block, path, lane)
         route = _route(look, kinds(look, accounts, world), routes, lane)
-        closed = now.waiting[block, path] * part[look.venue, :, lane][..., None]
+        closed = now.waiting[block, path] * turn.admitted(now.number[block, path], look.venue, lane)
         zero_at = bankruptcy_gain(look, accounts)
         went = _chosen(routes, route, jnp.sign(look.quantity), look.venue, lane)
         earned, vault, fee = _average(went, look, zero_at, world)

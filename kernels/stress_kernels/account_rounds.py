@@ -46,6 +46,8 @@ class Cross:
     """Paths of the round."""
     quotes: Quotes
     """On these, at the round's opening."""
+    number: Int[Array, " n"]
+    """Of the round, counted through the run."""
 
     @property
     def move(self) -> Float[Array, "v a n"]:
@@ -147,16 +149,20 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         waiting = jnp.where(hit[:, None], coins_to_close(look, accounts, hit, partly), before)
         ever = now.hit[block, path]
         fresh = jnp.where(exists(cross, block)[:, None] & hit & ~ever, count, 0.0)
-        usd, value, new = _of_waiting(cross, look, block, waiting, hit, world)
+        usd, value = sums_of_waiting(cross, look, block, waiting, world)
+        new = jnp.where(exists(cross, block)[:, None, None] & hit[:, None], count[:, None] * waiting, 0.0)
         found = Waiting(
             usd=found.usd.at[:, look.venue, :, :, lane].add(usd),
             value=found.value.at[:, look.venue, :, :, lane].add(value),
-            triggered=found.triggered.at[look.venue, :, lane].add(new),
+            triggered=found.triggered.at[look.venue, :, lane].add(jnp.sum(new * marked(look).unit, axis=-1)),
             accounts=found.accounts.at[look.venue, lane].add(jnp.sum(fresh, axis=-1)),
         )
         now = replace(
             now,
             waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
+            number=now.number.at[block, path].set(
+                jnp.where(hit, cross.number[lane][:, None], now.number[block, path]), mode="drop"
+            ),
             hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
             closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
             anchor=now.anchor.at[block, :, path].set(log[look.venue, :, lane], mode="drop"),
@@ -181,26 +187,18 @@ def kinds(look: Look, accounts: Accounts, world: World) -> Int[Array, "g b"]:
     return jnp.where(bankrupt, BANKRUPT, jnp.where(near, NEAR, SOLVENT))
 
 
-def _of_waiting(
-    cross: Cross,
-    look: Look,
-    block: Int[Array, " g"],
-    waiting: Float[Array, "g a b"],
-    hit: Bool[Array, "g b"],
-    world: World,
-) -> tuple[Float[Array, "g kind a s"], Float[Array, "g kind a s"], Float[Array, "g a"]]:
-    """What waits of some pairs, by kind, at the marks [USD] and at bankruptcy prices; and what of it is new [USD]."""
-    accounts, count = cross.accounts, cross.accounts.count[block][:, None]
-    held = jnp.where(exists(cross, block)[:, None, None], count * waiting, 0.0)
-    usd = held * marked(look).unit
-    value = held * (bankruptcy_gain(look, accounts) + base(look))
-    kind = kinds(look, accounts, world)
+def sums_of_waiting(
+    cross: Cross, look: Look, block: Int[Array, " g"], waiting: Float[Array, "g a b"], world: World
+) -> tuple[Float[Array, "g kind a s"], Float[Array, "g kind a s"]]:
+    """Sums over what waits of some pairs, by kind, at the marks [USD] and at bankruptcy prices [USD or coins]."""
+    held = jnp.where(exists(cross, block)[:, None, None], cross.accounts.count[block][:, None] * waiting, 0.0)
+    kind = kinds(look, cross.accounts, world)
 
     def by_kind(values: Float[Array, "g a b"]) -> Float[Array, "g kind a s"]:
         each = [by_side(jnp.where((kind == k)[:, None], values, 0.0), look.quantity) for k in range(3)]
         return jnp.stack(each, axis=1)
 
-    return by_kind(usd), by_kind(value), jnp.sum(jnp.where(hit[:, None], usd, 0.0), axis=-1)
+    return by_kind(held * marked(look).unit), by_kind(held * (bankruptcy_gain(look, cross.accounts) + base(look)))
 
 
 def base(look: Look) -> Float[Array, "g a 1"] | float:

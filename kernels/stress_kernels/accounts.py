@@ -116,6 +116,8 @@ class Holdings:
     """Whether anyone in a block has to be settled in the present round."""
     taken: Float[Array, "k p a b"]
     """Socialised so far [USD per contract held]."""
+    number: Int[Array, "k p b"]
+    """Round of the run in which what waits was triggered."""
     hit: Bool[Array, "k p b"]
     """Whether an account was ever triggered."""
     closing: Bool[Array, "k p b"]
@@ -150,6 +152,7 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         closed=jnp.zeros_like(legs),
         settling=jnp.zeros((blocks, paths), bool),
         taken=jnp.zeros_like(legs),
+        number=jnp.zeros(money.shape, jnp.int32),
         hit=jnp.zeros(money.shape, bool),
         closing=jnp.zeros(money.shape, bool),
         deleveraged=jnp.zeros(money.shape, bool),

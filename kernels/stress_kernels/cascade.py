@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
 from stress_kernels.account_closing import Routes, close
+from stress_kernels.account_queue import Turn, take_turns
 from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting, trigger
 from stress_kernels.account_settlement import Left
 from stress_kernels.account_settlement import settle as settle_accounts
@@ -122,13 +123,13 @@ def cascade_round(
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, at, world)
     orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
-    orders = orders if waiting is None else _with_accounts(orders, waiting, taken_in.part, at)
+    orders, turn = _with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
     vault = _vault_share(orders, fills, state, at, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
     claims, closed, routes = _close(orders, fills, vault, standing, at, ladders, world, cross)
-    cross, claims = _close_accounts(cross, claims, routes, taken_in.part, world)
+    cross, claims = _close_accounts(cross, claims, routes, turn, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
     price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
     standing = replace(standing, reach=closed.reach, kept=_without_winners(kept, closed.scale, price))
@@ -161,23 +162,32 @@ def _sales(left: Left | None, cross: Cross | None) -> Float[Array, "v a p"] | No
     return None if left is None or left.sold is None or cross is None else -spot_flow(left, cross)
 
 
-def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"], at: Worth) -> Orders:
-    """The orders of a round with what is taken in of accounts that are on no ladder."""
+def _with_accounts(
+    orders: Orders,
+    cross: Cross | None,
+    waiting: Waiting | None,
+    budget: Float[Array, "v a p"],
+    at: Worth,
+    world: World,
+) -> tuple[Orders, Turn | None]:
+    """The orders of a round with what is taken in of accounts that are on no ladder, at most `budget`."""
+    if cross is None or waiting is None:
+        return orders, None
+    turn, usd, value = take_turns(cross, waiting, budget, world)
     skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
 
-    def parted(values: Float[Array, "kind v a s p"]) -> tuple[Array, Array, Array]:
-        taken = part[None, :, :, None] * values
+    def parted(taken: Float[Array, "kind v a s p"]) -> tuple[Array, Array, Array]:
         everyone = add_up(taken, 0)
         direct = jnp.where(straight, everyone, jnp.where(skipping, taken[BANKRUPT], 0.0))
         near = jnp.where(straight, 0.0, taken[NEAR] + jnp.where(skipping, 0.0, taken[BANKRUPT]))
         return everyone - direct, direct, near
 
-    usd, direct_usd, near_usd = parted(waiting.usd)
-    value, direct_value, near_value = parted(waiting.value)
-    bankrupt = waiting.usd[BANKRUPT] / at.unit[:, :, None] * at.settle[:, :, None]
-    short = side_sign(bankrupt) * (waiting.value[BANKRUPT] - bankrupt) * at.money[:, :, None]
-    _, direct_lack, lack = parted(jnp.zeros_like(waiting.usd).at[BANKRUPT].set(short))
-    return replace(
+    at_mark = usd[BANKRUPT] / at.unit[:, :, None] * at.settle[:, :, None]
+    short = side_sign(at_mark) * (value[BANKRUPT] - at_mark) * at.money[:, :, None]
+    _, direct_lack, lack = parted(jnp.zeros_like(usd).at[BANKRUPT].set(short))
+    usd, direct_usd, near_usd = parted(usd)
+    value, direct_value, near_value = parted(value)
+    both = replace(
         orders,
         usd=orders.usd + usd,
         direct_usd=orders.direct_usd + direct_usd,
@@ -188,15 +198,16 @@ def _with_accounts(orders: Orders, waiting: Waiting, part: Float[Array, "v a p"]
         lack=lack,
         direct_lack=direct_lack,
     )
+    return both, turn
 
 
 def _close_accounts(
-    cross: Cross | None, claims: Claims, routes: Routes, part: Float[Array, "v a p"], world: World
+    cross: Cross | None, claims: Claims, routes: Routes, turn: Turn | None, world: World
 ) -> tuple[Cross | None, Claims]:
     """Close what is taken in of accounts that are on no ladder."""
-    if cross is None:
-        return None, claims
-    cross, *sums = close(cross, part, routes, world)
+    if cross is None or turn is None:
+        return cross, claims
+    cross, *sums = close(cross, turn, routes, world)
     parts = [(jax.tree.map(jnp.add, of, more), how) for (of, how), more in zip(claims.parts, sums, strict=True)]
     return cross, replace(claims, parts=tuple(parts))
 

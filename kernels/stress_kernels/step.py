@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_rounds import Cross, restless
 from stress_kernels.accounts import LOOK, Accounts, Holdings, wake
@@ -71,7 +71,9 @@ def step(
     state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world)
-    state, record, holdings = _cascade(observe(state, world), record, paid, held, like, ladders, world, accounts)
+    state, record, holdings = _cascade(
+        observe(state, world), record, paid, held, memory.step, like, ladders, world, accounts
+    )
     state, record = _unwind(state, record, held, like, world)
     state = replace(state, funds=transfer(state.funds, worth_of(state.quotes, world), world))
     state, memory = _watch(observe(state, world), memory, world)
@@ -150,6 +152,7 @@ def _cascade(
     record: Float[Array, "p column"],
     holdings: Holdings | None,
     held: Held,
+    step: Int[Array, ""],
     like: Record,
     ladders: Ladders,
     world: World,
@@ -175,7 +178,10 @@ def _cascade(
         chosen = jnp.argsort(~live, stable=True)[:few]
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
-        cross = None if accounts is None or held_by is None else Cross(accounts, held_by, chosen, now.quotes)
+        cross = None
+        if accounts is not None and held_by is not None:
+            number = step * world.rounds + rounds.astype(jnp.int32)
+            cross = Cross(accounts, held_by, chosen, now.quotes, number)
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world, cross
         )

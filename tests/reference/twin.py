@@ -96,7 +96,8 @@ def pay_funding(state: State, step: int) -> None:
     """At funding times every holder of q coins pays q x rate x mark; the sum over all holders is zero.
 
     A holder of an inverse contract of N USD pays N x rate / mark coins.
-    rate = clip((P + clip(interest - P, -clamp, clamp)) / divisor, -cap, cap), P the mean premium of the openings since the last.
+    rate = clip((P + clip(interest - P, -clamp, clamp)) / divisor, -cap, cap), P the mean premium of the openings since
+    the last.
     """
     world = state.world
     mark = np.abs(current_prices(state).at.settle)
