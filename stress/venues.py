@@ -121,7 +121,7 @@ class Adl(Spec):
     close_at: Literal["bankruptcy", "mark", "index"]
     """Price at which winners are closed."""
     leftover: bool = True
-    """What the layers leave goes to ADL; if not, it is closed at the mark unless the fund is exhausted or drawn down."""
+    """What the layers leave goes to ADL; if not, it closes at the mark unless the fund is exhausted or drawn down."""
     drawdown_share: Fraction | None = None
     """ADL starts also when the fund is this share below its rolling peak; absent: on exhaustion and for left-over
     slices."""

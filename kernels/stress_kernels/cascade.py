@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
+from stress_kernels.account_deleveraging import close_winners
 from stress_kernels.account_rounds import Waiting, close, trigger
-from stress_kernels.account_winners import Cross, close_winners
+from stress_kernels.account_winners import Cross
 from stress_kernels.engine import admit
 from stress_kernels.ladder import (
     ACCOUNTS,
@@ -314,10 +315,7 @@ def _deleverage(
         lack = lack + orders.direct_lack + lacking(orders.direct, ladders, at_mark, kept)
         return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
-    def none() -> adl.Deleveraged:
-        return adl.no_winners(need, standing.reach, standing.kept)
-
-    return jax.lax.cond(jnp.any(need > 0), some, none)
+    return jax.lax.cond(jnp.any(need > 0), some, lambda: adl.no_winners(need, standing.reach, standing.kept))
 
 
 def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[Array, "v a s p"]) -> Kept:
@@ -359,9 +357,8 @@ def _tally(
     mark = 1 + mark_move[:, :, None]
     layers = jnp.stack([done.book, done.auction, done.takeover, done.adl, done.remainder]) * mark[None]
     haircut = side_sign(done.adl) * (done.adl_cash - done.adl * mark)
-    burden = bear(
-        hour.burden, borne, *(x[:, :, ::-1] for x in (done.adl, haircut, closed.needed)), world.rules.adl_close
-    )
+    coins, lost, needed = (x[:, :, ::-1] for x in (done.adl, haircut, closed.needed))
+    burden = bear(hour.burden, borne, coins, lost, needed, world.rules.adl_close)
     return replace(
         hour,
         layers=hour.layers + layers,

@@ -49,9 +49,7 @@ def bankruptcy_value(part: Sweep, kept: Kept) -> Float[Array, "v a s p"]:
     return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, 3, 4)
 
 
-def lacking(
-    part: Sweep, ladders: Ladders, mark_move: Float[Array, "v a s p"], kept: Kept
-) -> Float[Array, "v a s p"]:
+def lacking(part: Sweep, ladders: Ladders, mark_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s p"]:
     """What those accounts of a sweep lack that are bankrupt at the mark [USD]; a partial close has equity."""
     bankrupt, _ = split(ladders, part, mark_move, kept)
     lack = jnp.maximum(-equity(bankrupt, mark_move, kept), 0.0)

@@ -84,8 +84,8 @@ def positions_of(rows: list[tuple], ballast: int = BALLAST, entry: float = 100.0
     worth the same whatever their entry price, but for whether they win."""
     margin = 0.5 + 1e-3 * (100.0 - entry)
     rows = [*rows, *((0, 0, -1e-3, entry, margin + 1e-9 * i, 1.0) for i in range(ballast))]
-    venue, asset, quantity, entry, margin, count = np.array(rows, float).T
-    return Positions(venue.astype(np.int32), asset.astype(np.int32), quantity, entry, margin, count)
+    venue, asset, *columns = np.array(rows, float).T
+    return Positions(venue.astype(np.int32), asset.astype(np.int32), *columns)
 
 
 def write_positions(path: Path, positions: Positions, venues: list[str], assets: list[str]) -> None:
