@@ -56,6 +56,12 @@ def _variable(name: str, dims: str, dtype: str, units: str, long_name: str) -> V
 
 
 _POOL, _VENUE, _MARKET = "path hour pool", "path hour venue", "path hour venue asset"
+_TOP = (
+    "of each market side's winners by profit (on ladders: of all its accounts by position at the start; on ladders and "
+    "cross margin each), against the mark; NaN without a loss"
+)
+_KEEPS = "what the winner with the largest profit keeps of it in the hour's largest ADL of a market side, over"
+_UNKNOWN = "NaN without a loss, and where it closed accounts on ladders"
 _TABLE = (
     _variable("liquidation_volume", f"{_MARKET} side", "float32", "USD", "forced closings when executed"),
     _variable("absorbed_volume", f"{_MARKET} layer", "float32", "USD", "forced closings by what absorbed them"),
@@ -67,13 +73,22 @@ _TABLE = (
     _variable("fund_exhausted_hour", "path pool", "float32", "h", "first hour with fund equity <= 0; NaN if never"),
     _variable("adl_volume", _MARKET, "float32", "USD", "winners' positions closed by auto-deleveraging"),
     _variable("adl_haircut", _MARKET, "float32", "USD", "what deleveraged winners lost against the mark"),
-    _variable("adl_accounts", _VENUE, "float32", "accounts", "accounts deleveraged"),
     _variable(
-        "adl_top_share",
+        "adl_accounts",
         _VENUE,
         "float32",
-        "1",
-        "share of the haircut borne by the largest 1 % of winners (by position, in each market and class); NaN if none",
+        "accounts",
+        "accounts deleveraged, each once an hour; on ladders by rank parts of accounts, in every round",
+    ),
+    _variable("adl_top_share", _VENUE, "float32", "1", f"share of winners' losses borne by the top 1 %; {_TOP}"),
+    _variable("adl_top_10_share", _VENUE, "float32", "1", f"share of winners' losses borne by the top 10 %; {_TOP}"),
+    _variable("adl_top_keeps_of_total", _VENUE, "float32", "1", f"{_KEEPS} all losses in it; {_UNKNOWN}"),
+    _variable(
+        "adl_top_keeps_of_largest", _VENUE, "float32", "1", f"{_KEEPS} the largest loss of one account; {_UNKNOWN}"
+    ),
+    _variable("adl_overshoot", _MARKET, "float32", "USD", "haircut less what the losers lacked at the mark"),
+    _variable(
+        "adl_open_interest", _MARKET, "float32", "1", "share of the open interest before the hour that ADL closed"
     ),
     _variable("socialised_loss", _POOL, "float32", "USD", "losses taken from winners' unrealised profit"),
     _variable("collateral_sold", _MARKET, "float32", "USD", "coins of collateral sold in the spot market for debts"),

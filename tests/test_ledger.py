@@ -20,7 +20,7 @@ from stress.build import build
 from stress.config import Run
 
 
-@pytest.mark.parametrize("ranking", ["queue", "pro_rata"])
+@pytest.mark.parametrize("ranking", ["queue", "pro_rata", "water_filling"])
 def test_ledger_balances_under_stress(ranking):
     """Falls of up to 40 %, pools of a tenth: every layer works, and in the worst paths no winner is left."""
     _, built = stressed(pool_usd=THIN, ranking=ranking)

@@ -21,15 +21,12 @@ from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import equity, marked, without_equity
 from stress_kernels.account_rounds import Cross, base, by_side, for_pairs, look_at
 from stress_kernels.accounts import LOOK, Holdings
-from stress_kernels.policy import Borne
 from stress_kernels.pytree import pytree
-from stress_kernels.world import ADL_PRO_RATA, ADL_WATER_FILLING
+from stress_kernels.world import ADL_WATER_FILLING
 
 Tally = tuple[Array, ...]
 LOWEST, HIGHEST = -30.0, 40.0
 """Bracket of the log of ranks and leverages; at its lower end everybody closes whole."""
-_SAME = 1e-6
-"""Profits that differ by less are equal [1]."""
 
 
 @pytree
@@ -81,7 +78,7 @@ class Winners:
         return jnp.where((ranking == ADL_WATER_FILLING)[:, None, None], lowered, whole)
 
 
-def _winners(
+def winners(
     cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"], call: Call | None = None
 ) -> Winners:
     accounts, now = cross.accounts, cross.holdings
@@ -98,9 +95,9 @@ def _winners(
     size, profit = jnp.where(wins, size, 0.0), jnp.where(wins, profit, 0.0)
     capacity = size
     if call is not None:
-        gain = jnp.where(_on_side(call.asked, look.venue, lane, sign), size * profit, 0.0)
+        gain = jnp.where(on_side(call.asked, look.venue, lane, sign), size * profit, 0.0)
         total = jnp.sum(gain, axis=1, keepdims=True)
-        loss = sign * (base(look) + at.gain - _on_side(call.price, look.venue, lane, sign)) * at.money
+        loss = sign * (base(look) + at.gain - on_side(call.price, look.venue, lane, sign)) * at.money
         budget = have[:, None] * gain / jnp.where(total > 0, total, 1.0)
         capacity = jnp.where(loss > 0, jnp.minimum(size, budget / jnp.where(loss > 0, loss, 1.0)), size)
     return Winners(
@@ -127,7 +124,7 @@ def _totals(
     zero = jnp.zeros_like(call.price)
 
     def visit(block: Array, lane: Array, sums: Tally) -> Tally:
-        seen = _winners(cross, block, cross.chosen[lane], lane, call)
+        seen = winners(cross, block, cross.chosen[lane], lane, call)
         venue, count = accounts.venue[block], accounts.count[block][:, None]
         here = venue, slice(None), slice(None), lane
         found = measure(seen, venue, lane)
@@ -136,19 +133,20 @@ def _totals(
             for total, part in zip(sums[:parts], found[:parts], strict=True)
         ]
         most = [
-            total.at[here].max(_most(part, seen.sign)) for total, part in zip(sums[parts:], found[parts:], strict=True)
+            total.at[here].max(most_by_side(part, seen.sign))
+            for total, part in zip(sums[parts:], found[parts:], strict=True)
         ]
         return (*added, *most)
 
     return for_pairs(wanted, accounts.pairs, visit, (zero,) * (parts + peaks))
 
 
-def _most(values: Float[Array, "g a b"], sign: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
+def most_by_side(values: Float[Array, "g a b"], sign: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
     """Largest over the accounts of a block, of longs and of shorts, at least 0."""
     return jnp.stack([jnp.max(jnp.where(sign * s > 0, values, 0.0), axis=-1) for s in (1.0, -1.0)], axis=-1)
 
 
-def _on_side(values: Shaped[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Shaped[Array, "g a b"]:
+def on_side(values: Shaped[Array, "v a s n"], venue: Array, lane: Array, sign: Array) -> Shaped[Array, "g a b"]:
     """Of numbers by market and side, each position's own."""
     each = values[venue, :, :, lane]
     return jnp.where(sign >= 0, each[:, :, 0, None], each[:, :, 1, None])
@@ -170,7 +168,7 @@ def capped(cross: Cross, call: Call, rate: Float[Array, "v a s n"]) -> Tally:
 
     def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
         profit = seen.size * seen.profit
-        whole = _on_side(rate, venue, lane, seen.sign) * profit >= seen.capacity
+        whole = on_side(rate, venue, lane, seen.sign) * profit >= seen.capacity
         return jnp.where(whole, seen.capacity, 0.0), jnp.where(whole, 0.0, profit)
 
     return _totals(cross, call, 2, measure)
@@ -186,141 +184,12 @@ def ranked(
     """Coins that winners close down to a level, and how many of them have at least so much profit."""
 
     def measure(seen: Winners, venue: Array, lane: Array) -> Tally:
-        coins = seen.closing(_on_side(level_log, venue, lane, seen.sign), ranking[venue])
-        gains = (seen.gain_log >= _on_side(least, venue, lane, seen.sign) for least in gain_log)
+        coins = seen.closing(on_side(level_log, venue, lane, seen.sign), ranking[venue])
+        gains = (seen.gain_log >= on_side(least, venue, lane, seen.sign) for least in gain_log)
         return coins, *(gain.astype(coins.dtype) for gain in gains)
 
     coins, *winners = _totals(cross, call, 1 + gain_log.shape[0], measure)
     return coins, jnp.stack(winners)
-
-
-@pytree
-class Share:
-    """How much of each winner is closed, by market and the winners' side."""
-
-    rate: Float[Array, "v a s n"]
-    """In proportion to profit: coins per USD of profit."""
-    above: Float[Array, "v a s n"]
-    """Otherwise: level down to which winners close [log]."""
-    below: Float[Array, "v a s n"]
-    """And a lower one; of what they would close from there to here, `part` is closed."""
-    part: Float[Array, "v a s n"]
-    top_above: Float[Array, "t v a s n"]
-    """Profit from which winners belong to the largest [log USD]."""
-    top_below: Float[Array, "t v a s n"]
-    """Profit below which they do not; of those in between `top_part` does."""
-    top_part: Float[Array, "t v a s n"]
-
-
-def close_winners(
-    cross: Cross,
-    share: Share,
-    call: Call,
-    taking: Bool[Array, "v a s n"],
-    ranking: Int[Array, " v"],
-    price: Float[Array, "v a s n"],
-    borne: Borne,
-) -> tuple[Cross, Borne]:
-    """Close the winners' share at the price of the deleveraging, which goes to their money.
-
-    Args:
-        call: What was asked of winners.
-        taking: Where they close, by their side.
-        ranking: How each venue ranks them.
-        price: What they close at, in the settlement currency.
-        borne: What is known of those on ladders, and the largest profit.
-
-    Returns:
-        The accounts, and who was closed of all winners.
-    """
-    accounts = cross.accounts
-    wanted = jnp.any(taking, axis=(1, 2))[accounts.venue]
-    zero = jnp.zeros(taking.shape, price.dtype)
-
-    def visit(block: Array, lane: Array, carry: tuple[Holdings, Borne, Array]) -> tuple[Holdings, Borne, Array]:
-        now, borne, equals = carry
-        path = cross.chosen[lane]
-        seen = _winners(replace(cross, holdings=now), block, path, lane, call)
-        venue = accounts.venue[block]
-        closed = jnp.where(_on_side(taking, venue, lane, seen.sign), _closed(seen, share, ranking, venue, lane), 0.0)
-        quantity = now.quantity[block, path] - seen.sign * closed
-        look = look_at(replace(cross, holdings=now), block, path, lane)
-        gain = _on_side(price, venue, lane, seen.sign) - base(look) - look.paid[..., None]
-        borne, equals = _noted(now, borne, equals, seen, share, closed, accounts.count[block], venue, block, path, lane)
-        now = receive(now, look, block, path, seen.sign * closed * gain)
-        touched = jnp.any(closed > 0, axis=1)
-        flat = jnp.any(jnp.all(quantity == 0, axis=1) & touched, axis=1)
-        now = replace(
-            now,
-            quantity=now.quantity.at[block, path].set(quantity, mode="drop"),
-            closed=now.closed.at[block, path].add(closed * marked(look).unit, mode="drop"),
-            settling=now.settling.at[block, path].max(flat, mode="drop"),
-            deleveraged=now.deleveraged.at[block, path].set(now.deleveraged[block, path] | touched, mode="drop"),
-            radius=now.radius.at[block, path].set(LOOK, mode="drop"),
-        )
-        return now, borne, equals
-
-    holdings, borne, equals = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, borne, zero))
-    return replace(cross, holdings=holdings), replace(borne, first=borne.first / jnp.maximum(equals, 1.0))
-
-
-def _closed(seen: Winners, share: Share, ranking: Array, venue: Array, lane: Array) -> Float[Array, "g a b"]:
-    """What each winner closes, of one copy [coins]."""
-
-    def own(values: Array) -> Array:
-        return _on_side(values, venue, lane, seen.sign)
-
-    near, far = (seen.closing(own(level), ranking[venue]) for level in (share.above, share.below))
-    ranked = near + own(share.part) * (far - near)
-    by_profit = jnp.minimum(own(share.rate) * seen.profit * seen.size, seen.capacity)
-    closed = jnp.where((ranking[venue] == ADL_PRO_RATA)[:, None, None], by_profit, ranked)
-    # Who closes all but rounding closes all: of no position a dust is left.
-    return jnp.where(closed >= seen.capacity * (1 - 4 * jnp.finfo(closed.dtype).eps), seen.capacity, closed)
-
-
-def _noted(
-    now: Holdings,
-    borne: Borne,
-    equals: Float[Array, "v a s n"],
-    seen: Winners,
-    share: Share,
-    closed: Float[Array, "g a b"],
-    count: Float[Array, "g b"],
-    venue: Int[Array, " g"],
-    block: Int[Array, " g"],
-    path: Int[Array, " g"],
-    lane: Int[Array, " g"],
-) -> tuple[Borne, Float[Array, "v a s n"]]:
-    """Add some blocks to what is known of the winners.
-
-    Args:
-        now: The accounts before they close.
-        equals: How many have the largest profit, so far.
-    """
-    here = venue, slice(None), slice(None), lane
-
-    def own(values: Array) -> Array:
-        return _on_side(values, venue, lane, seen.sign)
-
-    def posted(total: Array, values: Array) -> Array:
-        return total.at[here].add(by_side(values, seen.sign))
-
-    top = []
-    for total, above, below, part in zip(borne.top, share.top_above, share.top_below, share.top_part, strict=True):
-        partly = jnp.where(seen.gain_log >= own(below), own(part), 0.0)
-        share_of = jnp.where(seen.gain_log >= own(above), 1.0, partly)
-        top.append(posted(total, count[:, None] * closed * share_of))
-    profit = seen.size * seen.profit
-    first = (profit > 0) & (profit >= (1 - _SAME) * own(borne.profit))
-    fresh = jnp.any(closed > 0, axis=1) & ~now.deleveraged[block, path]
-    after = replace(
-        borne,
-        top=jnp.stack(top),
-        first=posted(borne.first, jnp.where(first, closed, 0.0)),
-        most=borne.most.at[here].max(_most(closed, seen.sign)),
-        accounts=borne.accounts.at[venue, lane].add(jnp.sum(jnp.where(fresh, count, 0.0), axis=-1)),
-    )
-    return after, posted(equals, first.astype(closed.dtype))
 
 
 def _bearable(cross: Cross, seen: Winners, asks: Array, block: Array, path: Array) -> Array:
@@ -339,7 +208,7 @@ def bearable(cross: Cross, asks: Bool[Array, "v a n"]) -> Float[Array, "v a n"]:
 
     def visit(block: Array, lane: Array, total: Array) -> Array:
         path, venue = cross.chosen[lane], accounts.venue[block]
-        seen = _winners(cross, block, path, lane)
+        seen = winners(cross, block, path, lane)
         worth = _bearable(cross, seen, asks[venue, :, lane], block, path) * accounts.count[block][:, None]
         return total.at[venue, :, lane].add(jnp.sum(worth, axis=-1))
 
@@ -353,7 +222,7 @@ def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a
     def visit(block: Array, lane: Array, now: Holdings) -> Holdings:
         path, venue = cross.chosen[lane], accounts.venue[block]
         here = replace(cross, holdings=now)
-        seen = _winners(here, block, path, lane)
+        seen = winners(here, block, path, lane)
         bears = _bearable(here, seen, asks[venue, :, lane], block, path) * kappa[venue, :, lane][..., None]
         per_coin = bears / jnp.where(seen.size > 0, seen.size, 1.0)
         look = look_at(here, block, path, lane)

@@ -10,11 +10,11 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels import adl
 from stress_kernels.account_closing import Routes, close
+from stress_kernels.account_deleveraging import close_winners
 from stress_kernels.account_queue import Turn, take_turns
 from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting, trigger
 from stress_kernels.account_settlement import Left
 from stress_kernels.account_settlement import settle as settle_accounts
-from stress_kernels.account_winners import close_winners
 from stress_kernels.contracts import Worth
 from stress_kernels.contracts import settle as price_of
 from stress_kernels.engine import admit
@@ -376,10 +376,7 @@ def _deleverage(
         lack = lack + (1 - by_vault) * (orders.direct_lack + lacking(orders.direct, ladders, at_mark, kept))
         return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
-    def none() -> adl.Deleveraged:
-        return adl.no_winners(need, standing.reach, standing.kept)
-
-    return jax.lax.cond(jnp.any(need > 0), some, none)
+    return jax.lax.cond(jnp.any(need > 0), some, lambda: adl.no_winners(need, standing.reach, standing.kept))
 
 
 def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[Array, "v a s p"]) -> Kept:
