@@ -1,11 +1,13 @@
-"""Writes cross_margin-positions.csv and cross_margin-collateral.csv: 300 made-up accounts on cross margin.
+"""Writes cross_margin-positions.csv, cross_margin-collateral.csv and depeg-collateral.csv: 300 made-up accounts.
 
     uv run python configs/portfolios/cross_margin.py [FOLDER]
 
 Baskets over BTC, ETH and SOL at Binance and Bybit: 45 % of the accounts are long, 15 % short, 40 % long one asset
-against another. Leverage is what desks might run, more of it on hedged baskets; all of it is assumed.
+against another. Leverage is what desks might run, more of it on hedged baskets; all of it is assumed. For depeg.toml
+the same accounts hold 60 % of their cash in USDE and 15 % in BTC.
 """
 
+import contextlib
 import csv
 import sys
 from pathlib import Path
@@ -44,17 +46,24 @@ def account(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], f
 def main(folder: Path) -> None:
     """Write both files."""
     rng = np.random.default_rng(1)
-    names = (folder / f"cross_margin-{what}.csv" for what in ("positions", "collateral"))
-    with next(names).open("w", newline="") as one, next(names).open("w", newline="") as two:
-        positions, collateral = csv.writer(one, lineterminator="\n"), csv.writer(two, lineterminator="\n")
+    names = "cross_margin-positions.csv", "cross_margin-collateral.csv", "depeg-collateral.csv"
+    with contextlib.ExitStack() as stack:
+        files = (stack.enter_context((folder / name).open("w", newline="")) for name in names)
+        positions, collateral, in_coins = (csv.writer(file, lineterminator="\n") for file in files)
         positions.writerow(["venue", "account", "asset", "quantity", "entry_price", "margin", "mode", "count"])
         collateral.writerow(["venue", "account", "token", "amount"])
+        in_coins.writerow(["venue", "account", "token", "amount"])
         for i in range(ACCOUNTS):
             venue, count = ("binance", "bybit")[i % 5 // 3], rng.choice([2, 5, 10, 20])
             legs, cash = account(rng)
             for asset, (quantity, entry) in legs.items():
                 positions.writerow([venue, f"desk-{i}", asset, f"{quantity:g}", f"{entry:g}", "", "cross", count])
             collateral.writerow([venue, f"desk-{i}", "USD", f"{cash:.0f}"])
+            usde, btc = max(0.6 * cash, 0.0), max(0.15 * cash, 0.0)
+            in_coins.writerow([venue, f"desk-{i}", "USD", f"{cash - usde - btc:.0f}"])
+            if cash > 0:
+                in_coins.writerow([venue, f"desk-{i}", "USDE", f"{usde:.0f}"])
+                in_coins.writerow([venue, f"desk-{i}", "BTC", f"{btc / PRICE['BTC']:.6f}"])
 
 
 if __name__ == "__main__":
