@@ -304,14 +304,14 @@ def test_tables_are_of_the_dtype_of_the_run(dtype: str) -> None:
 
 @pytest.mark.parametrize(
     "n, assets, dtype, together",
-    # 13 numbers an account of 5 assets, all but 1 of them doubled by the next account table: 256 MiB / (13 n 4 bytes).
-    [(10, 2, "float32", 512), (10_000, 5, "float32", 256), (10_000, 5, "float64", 128), (100_000, 5, "float32", 32),
+    # 30 numbers an account of 5 assets: 256 MiB / (30 n 4 bytes).
+    [(10, 2, "float32", 512), (10_000, 5, "float32", 128), (10_000, 5, "float64", 64), (100_000, 5, "float32", 16),
      (1_000_000, 2, "float32", 16)],
 )  # fmt: skip
 def test_fewer_paths_at_a_time_for_many_accounts(n: int, assets: int, dtype: str, together: int) -> None:
     accounts = some_accounts(n, assets, dtype)
     assert paths_together(accounts) == together
-    state = -(-n // BLOCK_OF_ACCOUNTS) * BLOCK_OF_ACCOUNTS * (2 * assets + 3) * np.dtype(dtype).itemsize * together
+    state = -(-n // BLOCK_OF_ACCOUNTS) * BLOCK_OF_ACCOUNTS * (5 * assets + 5) * np.dtype(dtype).itemsize * together
     assert state < 256 * 2**20 * 1.1 or together == 16
     assert state > 256 * 2**20 / 2.2 or together == BLOCK
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels.account_margin import Look, equity, marked
 from stress_kernels.account_rounds import Cross, exists, for_pairs, look_at
 from stress_kernels.accounts import LOOK, Holdings, Rests
+from stress_kernels.money import add_up
 from stress_kernels.price import own_index_push
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World
@@ -261,7 +262,8 @@ def _add(
     closed = cross.holdings.closed[block, cross.chosen[lane]]
     share = closed / jnp.maximum(jnp.sum(closed, axis=1, keepdims=True), 1e-30)
     behind = jnp.moveaxis(world.behind[:, venue], 0, 1)
-    of_pools = jnp.einsum("gfa,gab->gfb", behind, share * count[:, None])
+    # Term by term, not by products of matrices, whose order of summation is the compiler's choice.
+    of_pools = add_up(behind[..., None] * (share * count[:, None])[:, None], 2)
 
     def pools(total: Float[Array, "f n"], amounts: Float[Array, "g b"]) -> Float[Array, "f n"]:
         return total.at[:, lane].add(jnp.sum(of_pools * amounts[:, None], axis=-1).T)
@@ -269,7 +271,7 @@ def _add(
     def markets(total: Float[Array, "v a n"], amounts: Float[Array, "g a b"]) -> Float[Array, "v a n"]:
         return total.at[venue, :, lane].add(jnp.sum(count[:, None] * amounts, axis=-1))
 
-    fees = jnp.einsum("gfa,gab->gf", behind, end.fees * at.money * count[:, None])
+    fees = add_up(behind * jnp.sum(end.fees * at.money * count[:, None], axis=-1)[:, None], 2)
     left = replace(
         left,
         fee=markets(left.fee, end.fees),
@@ -279,11 +281,11 @@ def _add(
     )
     if left.coins is None or left.sold is None or left.brought is None:
         return left
-    moved = jnp.einsum("gfb,gab->fag", of_pools, end.given - due.debt)
+    moved = jnp.sum(of_pools[:, :, None] * (end.given - due.debt)[:, None], axis=-1)
     return replace(
         left,
         cash=pools(left.cash, at.of_coins(due.debt)),
-        coins=left.coins.at[:, :, lane].add(moved),
+        coins=left.coins.at[:, :, lane].add(jnp.moveaxis(moved, 0, -1)),
         value=pools(left.value, at.of_coins(end.given)),
         sold=markets(left.sold, end.sold),
         brought=markets(left.brought, end.brought),
