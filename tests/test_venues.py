@@ -461,3 +461,8 @@ def test_the_command_prints_a_line_for_each_file(liqstress: Command) -> None:
     wrong = liqstress("venues", ROOT / "configs" / "quickstart.toml")
     assert wrong.code == 2
     assert "quickstart.toml: " in wrong.err
+
+
+def test_readme_shows_the_rules_that_the_files_state() -> None:
+    names = ("binance", "bybit", "okx", "bitmex", "hyperliquid", "dydx")
+    assert venue_table(load(name) for name in names) in (ROOT / "README.md").read_text(encoding="utf-8")
