@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float
 from stress_kernels import adl
 from stress_kernels.account_closing import Routes, close
 from stress_kernels.account_deleveraging import close_winners
-from stress_kernels.account_queue import Turn, take_turns
-from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting, trigger
+from stress_kernels.account_queue import Turn
+from stress_kernels.account_rounds import Cross, trigger
 from stress_kernels.account_settlement import Left
 from stress_kernels.account_settlement import settle as settle_accounts
 from stress_kernels.contracts import Worth
@@ -23,19 +23,18 @@ from stress_kernels.ladder import (
     ACCOUNTS,
     Kept,
     Ladders,
-    Sweep,
     depth_of,
     position,
     quantity,
     row_at,
-    split,
     sweep,
 )
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
+from stress_kernels.orders import Orders, sort_orders, with_accounts
 from stress_kernels.policy import Borne, bear
-from stress_kernels.pools import Standing, exhausted, settle_pools, spot_flow
+from stress_kernels.pools import Standing, settle_pools, spot_flow
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking, settle
@@ -58,30 +57,6 @@ class Held:
     basis_average: Float[Array, "v a p"]
     deviation: Float[Array, "v a p"] | None
     """Log price of a token at a venue against its index, where one leaves it."""
-
-
-@pytree
-class Orders:
-    """Slices of a round, by whether they may go to the book."""
-
-    normal: Sweep
-    direct: Sweep
-    """Those that skip book, auction and takeover."""
-    usd: Float[Array, "v a s p"]
-    direct_usd: Float[Array, "v a s p"]
-    value: Float[Array, "v a s p"]
-    """Of accounts on cross margin alone, at bankruptcy prices."""
-    direct_value: Float[Array, "v a s p"]
-    near_usd: Float[Array, "v a s p"]
-    """The part that a vault takes of those that may go to the book; all of them accounts on cross margin."""
-    near_value: Float[Array, "v a s p"]
-    lack: Float[Array, "v a s p"]
-    """What those among them lack that are bankrupt at the mark [USD]."""
-    direct_lack: Float[Array, "v a s p"]
-    skipping: Bool[Array, "v a p"]
-    """Where slices bankrupt at the mark are direct."""
-    straight: Bool[Array, "v a p"]
-    """Where all slices are."""
 
 
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -122,8 +97,8 @@ def cascade_round(
         triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
     whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, at, world)
-    orders = _sort(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
-    orders, turn = _with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
+    orders = sort_orders(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
+    orders, turn = with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
     vault = _vault_share(orders, fills, state, at, world)
@@ -162,45 +137,6 @@ def _sales(left: Left | None, cross: Cross | None) -> Float[Array, "v a p"] | No
     return None if left is None or left.sold is None or cross is None else -spot_flow(left, cross)
 
 
-def _with_accounts(
-    orders: Orders,
-    cross: Cross | None,
-    waiting: Waiting | None,
-    budget: Float[Array, "v a p"],
-    at: Worth,
-    world: World,
-) -> tuple[Orders, Turn | None]:
-    """The orders of a round with what is taken in of accounts that are on no ladder, at most `budget`."""
-    if cross is None or waiting is None:
-        return orders, None
-    turn, usd, value = take_turns(cross, waiting, budget, world)
-    skipping, straight = orders.skipping[:, :, None], orders.straight[:, :, None]
-
-    def parted(taken: Float[Array, "kind v a s p"]) -> tuple[Array, Array, Array]:
-        everyone = add_up(taken, 0)
-        direct = jnp.where(straight, everyone, jnp.where(skipping, taken[BANKRUPT], 0.0))
-        near = jnp.where(straight, 0.0, taken[NEAR] + jnp.where(skipping, 0.0, taken[BANKRUPT]))
-        return everyone - direct, direct, near
-
-    at_mark = usd[BANKRUPT] / at.unit[:, :, None] * at.settle[:, :, None]
-    short = side_sign(at_mark) * (value[BANKRUPT] - at_mark) * at.money[:, :, None]
-    _, direct_lack, lack = parted(jnp.zeros_like(usd).at[BANKRUPT].set(short))
-    usd, direct_usd, near_usd = parted(usd)
-    value, direct_value, near_value = parted(value)
-    both = replace(
-        orders,
-        usd=orders.usd + usd,
-        direct_usd=orders.direct_usd + direct_usd,
-        value=value,
-        direct_value=direct_value,
-        near_usd=near_usd,
-        near_value=near_value,
-        lack=lack,
-        direct_lack=direct_lack,
-    )
-    return both, turn
-
-
 def _close_accounts(
     cross: Cross | None, claims: Claims, routes: Routes, turn: Turn | None, world: World
 ) -> tuple[Cross | None, Claims]:
@@ -210,62 +146,6 @@ def _close_accounts(
     cross, *sums = close(cross, turn, routes, world)
     parts = [(jax.tree.map(jnp.add, of, more), how) for (of, how), more in zip(claims.parts, sums, strict=True)]
     return cross, replace(claims, parts=tuple(parts))
-
-
-def _sort(
-    whole: Sweep,
-    equity: Float[Array, "f p"],
-    adl_on: Bool[Array, "f p"],
-    mark_move: Float[Array, "v a p"],
-    kept: Kept,
-    ladders: Ladders,
-    world: World,
-) -> Orders:
-    """Find the slices that may not go to the book.
-
-    Those bankrupt at the mark while the pool is exhausted or ADL is on; all of them where ADL goes first.
-    """
-    everybody = whole
-    nobody = replace(whole, high=whole.low, quantity_high=whole.quantity_low, value_high=whole.value_low)
-    adl_on = world.to_markets(adl_on.astype(mark_move.dtype)) > 0
-    spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
-    straight = adl_on & world.rules.straight_to_adl[:, None, None]
-    skipping = adl_on | spent
-    swept = jax.lax.optimization_barrier(_coins(whole, kept.scale))
-
-    def sorted_out() -> tuple[Sweep, Sweep]:
-        at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
-        bankrupt, solvent = split(ladders, whole, at_mark, kept)
-
-        def choose(none: Sweep, some: Sweep, every: Sweep) -> Sweep:
-            wide = (slice(None), slice(None), None, None, None)
-            return jax.tree.map(
-                lambda n, s, e: jnp.where(straight[wide], e, jnp.where(skipping[wide], s, n)), none, some, every
-            )
-
-        end = replace(whole, low=whole.high, quantity_low=whole.quantity_high, value_low=whole.value_high)
-        return choose(everybody, solvent, end), choose(nobody, bankrupt, everybody)
-
-    useful = jnp.any(skipping[:, :, None] & (swept > 0))
-    normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
-    mark = 1 + mark_move[:, :, None]
-    usd, direct_usd = jax.lax.optimization_barrier(
-        (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
-    )
-    accounts = ("value", "direct_value", "near_usd", "near_value", "lack", "direct_lack")
-    return Orders(
-        normal=normal,
-        direct=direct,
-        usd=usd,
-        direct_usd=direct_usd,
-        skipping=skipping,
-        straight=straight,
-        **dict.fromkeys(accounts, jnp.zeros_like(usd)),
-    )
-
-
-def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
-    return add_up(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], 3, 4)
 
 
 def _fill(
