@@ -37,7 +37,7 @@ from stress.book import Book, PastTrigger, Schedule, compile_book
 from stress.collateral import AllAccounts, read_accounts
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
-from stress.money import currencies, deviation, transfers, vaults
+from stress.money import currencies, deviation, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Gbm, Merton, Prescribed, Replay
 from stress.spec import InputError
@@ -264,7 +264,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
         sigma=host(sigma, dtype),
         barrier_shift=host(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
         adv=market("adv_usd", missing=1.0),
-        adv_global=host(_volume(run), dtype),
+        adv_global=host(volume(run), dtype),
         take_bound=market("take_bound_bps", scale=1e-4),
         throughput=market("throughput_usd_per_minute", scale=dt / 60),
         auction=market("auction_usd_per_hour"),
@@ -288,12 +288,6 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
         block_steps=block_steps,
         five_minutes=max(1, round(300 / dt)),
     )
-
-
-def _volume(run: Run) -> list[float]:
-    """Average daily volume of each asset over the venues that list it, or of its spot market where none does [USD]."""
-    listed = {a: [v.markets[a].adv_usd for v in run.venues.values() if a in v.markets] for a in run.assets}
-    return [sum(listed[name]) if listed[name] else asset.spot_adv_usd or np.inf for name, asset in run.assets.items()]
 
 
 def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:

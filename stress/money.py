@@ -1,4 +1,4 @@
-"""What backs accounts and venues, as arrays: coins that are money, tokens off their peg, vaults, transfers."""
+"""What backs accounts and venues, as arrays: coins that are money, their volumes and pegs, vaults, transfers."""
 
 from __future__ import annotations
 
@@ -72,3 +72,9 @@ def transfers(run: Run) -> Transfers | None:
     if max(source) < 0:
         return None
     return Transfers(source=host(source, np.int32), floor=host(floor, run.dtype))
+
+
+def volume(run: Run) -> list[float]:
+    """Average daily volume of each asset over the venues that list it, or of its spot market where none does [USD]."""
+    listed = {a: [v.markets[a].adv_usd for v in run.venues.values() if a in v.markets] for a in run.assets}
+    return [sum(listed[name]) if listed[name] else asset.spot_adv_usd or np.inf for name, asset in run.assets.items()]

@@ -29,11 +29,14 @@ from reference.bridge import (
 )
 from reference.small import crash, crowd, market, plateaus, pool, positions_of, run_of, two_way, venue, write_positions
 from reference.twin import Accounts
+from stress_kernels.account_margin import Look, short_of_margin
 
+from stress.book import Schedule
 from stress.build import _barrier, _schedules, _world, build
 from stress.cross import CrossAccounts, compile_accounts
 from stress.money import currencies
 from stress.results import LAYERS, WITH_VAULT
+from stress.venues import WholeStaging
 
 PATHS, STEPS = 4, 120
 MARKETS = ("A", "B")
@@ -406,6 +409,34 @@ def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
     assert (theirs["collateral_sold"].sum() > 1e6) == case.sold
     assert np.max(ours["ledger_residual"]) < 1e-12
+
+
+@pytest.mark.parametrize(("asset", "price"), [(0, 1153.26), (1, 26316.89)])
+def test_published_cross_liquidation_prices(asset, price):
+    """Binance's worked example: the other position stays at its mark, 1335.18 or 31967.27 USD."""
+    marks, deduction, rate = np.array([1335.18, 31967.27]), np.array([135365.0, 16300.0]), np.array([0.10, 0.025])
+    brackets = [(np.array([0, d / r]), np.array([0, r])) for d, r in zip(deduction, rate, strict=True)]
+    rules = {(0, a): Schedule(floor, r, 0.0, False, WholeStaging(kind="full")) for a, (floor, r) in enumerate(brackets)}
+    account = CrossAccounts(
+        venue=np.zeros(1, np.int32),
+        quantity=np.array([[3683.979, 109.488]]),
+        entry_price=np.array([[1456.84, 32481.98]]),
+        cash=np.array([1535443.01]),
+        count=np.ones(1),
+        row=np.zeros(1, np.int64),
+    )
+    accounts = compile_accounts(account, rules, marks, 1, np.zeros((2, 2)))
+    for cents, liquidated in ((0.005, False), (-0.005, True)):
+        target = np.where(np.arange(2) == asset, price + cents, marks)
+        look = Look(
+            venue=jax.numpy.zeros(1, int),
+            quantity=accounts.quantity[:1],
+            money=accounts.equity[:1],
+            move=jax.numpy.asarray(target / marks - 1)[None],
+            paid=jax.numpy.zeros((1, 2)),
+            owned=None,
+        )
+        assert bool(short_of_margin(look, jax.tree.map(jax.numpy.asarray, accounts))[0, 0]) == liquidated
 
 
 STAGINGS = {
