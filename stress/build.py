@@ -134,7 +134,9 @@ def _accounts(
     if cross is None:
         return None
     try:
-        return compile_accounts(cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money)
+        return compile_accounts(
+            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run)
+        )
     except PastMargin as error:
         row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
         raise InputError(
@@ -192,7 +194,7 @@ def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccoun
 def _listed(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
     venues, assets, files = list(run.venues), list(run.assets), run.portfolio
     if files.population is not None:
-        volatility = np.array([asset.daily_volatility for asset in run.assets.values()])
+        volatility = _volatility(run)
         return AllAccounts(files.population.draw(venues, assets, start, volatility, *_tiers(run)), None, None)
     assert files.positions is not None
     terms = {venue: run.terms(venue) for venue in venues}
@@ -255,7 +257,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
         for asset in run.markets(name):
             behind[first[i] + run.venues[name].pool_of(asset), i, assets.index(asset)] = 1.0
     rules = _rules(run, dt)
-    sigma = np.array([run.assets[asset].daily_volatility for asset in assets])
+    sigma = _volatility(run)
     shift = [_BARRIER * run.shock.diffusion(asset) * np.sqrt(dt / _DAY) for asset in assets]
     block_steps = max(1, round(_BLOCK_SECONDS / dt))
     return World(
@@ -288,6 +290,11 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
         block_steps=block_steps,
         five_minutes=max(1, round(300 / dt)),
     )
+
+
+def _volatility(run: Run) -> np.ndarray:
+    """Daily, of each asset [1]."""
+    return np.array([asset.daily_volatility for asset in run.assets.values()])
 
 
 def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:

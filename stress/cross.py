@@ -109,8 +109,9 @@ def compile_accounts(
     barrier: Array,
     dtype: str = "float64",
     currencies: Currencies | None = None,
+    volatility: Array | None = None,
 ) -> Accounts:
-    """Lay accounts into blocks of one venue, in the order of the price move that can reach them.
+    """Lay accounts into blocks of one venue and direction, in the order of the price move that can reach them.
 
     Args:
         cross: The accounts.
@@ -120,6 +121,8 @@ def compile_accounts(
         barrier: Covariance of the log moves of the trigger test, shape (A, A).
         dtype: Of the tables.
         currencies: Coins that are money; needed where an account has any, or an inverse contract.
+        volatility: Of each asset, in any unit; how far each price is expected to move against the others. It decides
+            how seldom accounts are looked at, not what is found.
 
     Raises:
         PastMargin: An account would be liquidated before the first step.
@@ -143,9 +146,12 @@ def compile_accounts(
     if np.any(weighted <= required):
         worst = int(np.argmax(weighted <= required))
         raise PastMargin(worst, float(weighted[worst]), float(required[worst]))
-    distance = (weighted - required) / np.maximum(size.sum(axis=1), 1e-12)
-    order = np.lexsort((distance, cross.venue))
-    place, blocks = _blocks(cross.venue[order])
+    pace = _pace(volatility, assets)
+    distance = (weighted - required) / np.maximum(size @ pace, 1e-12)
+    long, short = np.any(contracts > 0, axis=1), np.any(contracts < 0, axis=1)
+    kind = 3 * cross.venue + np.where(long & short, 2, short)
+    order = np.lexsort((distance, kind))
+    place, blocks = _blocks(kind[order])
     shape = (blocks, BLOCK_OF_ACCOUNTS)
 
     def laid(values: Array) -> Any:
@@ -161,6 +167,8 @@ def compile_accounts(
 
     venue = np.zeros(blocks, np.int32)
     venue[place // BLOCK_OF_ACCOUNTS] = cross.venue[order]
+    falls, rises = _against(laid(contracts), laid(owned), None if currencies is None else currencies.inverse[venue])
+    over_pace = np.tile(1 / pace, 1 if currencies is None else 2)[:, None]
     return Accounts(
         venue=host(venue),
         quantity=laid(contracts),
@@ -183,6 +191,10 @@ def compile_accounts(
         target=of_rule(RestoreStaging, "target", 0.0, dtype),
         pause=of_venue(lambda s: s.pause_steps, 0, np.int32),
         barrier=host(barrier, dtype),
+        pace=host(pace, dtype),
+        falls=host(falls * over_pace, dtype),
+        rises=host(rises * over_pace, dtype),
+        blocks=tuple(np.bincount(venue, minlength=venues).tolist()),
         pairs=PAIRS,
         memory=any(s.pause_steps > 0 or isinstance(s.staging, FractionStaging) for s in first.values()),
     )
@@ -198,12 +210,33 @@ def _tiers(schedules: Mapping[tuple[int, int], Schedule], venues: int, assets: i
     return floor, rate
 
 
-def _blocks(venue: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
-    """Place of each account, sorted by venue, such that no block holds two venues; and the number of blocks."""
-    _, starts, sizes = np.unique(venue, return_index=True, return_counts=True)
+def _pace(volatility: Array | None, assets: int) -> Array:
+    """How far each price is expected to move against the one that moves most, at least a tenth."""
+    if volatility is None or not np.any(volatility > 0):
+        return np.ones(assets)
+    return np.maximum(volatility / np.max(volatility), 0.1)
+
+
+def _against(contracts: Array, owned: Array, inverse: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+    """Prices whose falls, and whose rises, are against anybody in a block, shape (x, blocks).
+
+    Of linear contracts the mark, by their sign; where coins are money either way, in the mark of an inverse contract
+    and in the spot price of other coins.
+    """
+    long, short = np.any(contracts > 0, axis=2).T, np.any(contracts < 0, axis=2).T
+    if inverse is None:
+        return long, short
+    coins = np.any(owned != 0, axis=2).T
+    either, spot = inverse.T & (long | short | coins), ~inverse.T & coins
+    return np.concatenate([long | either, spot]), np.concatenate([short | either, spot])
+
+
+def _blocks(kind: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:
+    """Place of each account, sorted by kind, such that no block holds two kinds; and the number of blocks."""
+    _, starts, sizes = np.unique(kind, return_index=True, return_counts=True)
     blocks = -(-sizes // BLOCK_OF_ACCOUNTS)
     first = np.concatenate([[0], np.cumsum(blocks)])[:-1] * BLOCK_OF_ACCOUNTS
-    within = np.arange(len(venue)) - np.repeat(starts, sizes)
+    within = np.arange(len(kind)) - np.repeat(starts, sizes)
     return np.repeat(first, sizes) + within, int(blocks.sum())
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels import contracts
 from stress_kernels.account_margin import Look, bankruptcy_gain, marked
 from stress_kernels.account_queue import Turn
-from stress_kernels.account_rounds import BANKRUPT, SOLVENT, Cross, base, by_side, exists, for_pairs, kinds, look_at
+from stress_kernels.account_rounds import BANKRUPT, SOLVENT, Cross, base, by_side, exists, kinds, look_at
 from stress_kernels.accounts import Holdings
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, Settled
@@ -49,7 +49,7 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
     accounts, chosen = cross.accounts, cross.chosen
     zero = jnp.zeros_like(routes.normal.book)
     none = Settled(zero, zero, zero, zero, zero, zero, zero)
-    wanted = cross.holdings.busy[:, chosen]
+    wanted = cross.holdings.busy
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, tuple[Settled, ...]]) -> tuple[Holdings, tuple]:
         now, sums = carry
@@ -79,7 +79,7 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
         now = _traded(now, look, block, path, closed, earned, closed * fee)
         return now, tuple(traded(to, of) for of, to in enumerate(sums))
 
-    holdings, sums = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, (none, none, none)))
+    holdings, sums = cross.pairs(wanted, visit, (cross.holdings, (none, none, none)))
     return replace(cross, holdings=holdings), *sums
 
 

@@ -167,10 +167,12 @@ def short_of_margin(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
 
 
 def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[Array, " g"]:
-    """Log move of any price up to which no tested account of a block can reach its trigger.
+    """Log move of prices, each in its pace, up to which no tested account of a block can reach its trigger.
 
-    In a move by at most r equity falls by at most sum |exposure| (e^r - 1), and maintenance, being convex, rises by at
-    most its slope at the far end times what the notional does; that of an inverse contract does not move.
+    Where the price of a pace w moves against an account by at most r w, E falls by at most |exposure| (e^(r w) - 1)
+    <= |exposure| w (e^r - 1). Maintenance, being convex, rises by at most its slope at the far end times what the
+    notional does: of a linear short; that of a linear long falls with E, and slower, and that of an inverse contract
+    does not move. Below 0 where nothing can be said.
     """
     at = marked(look)
     notional = jnp.abs(look.quantity) * at.unit
@@ -181,10 +183,16 @@ def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[
     for j in range(1, rate.shape[-1]):
         slope = jnp.where(far > floor[:, :, j, None], rate[:, :, j, None], slope)
     slope = slope + accounts.counted_fee[look.venue][:, None, None]
-    rising = notional if look.inverse is None else jnp.where(look.inverse[..., None], 0.0, notional)
+    rising = look.quantity < 0 if look.inverse is None else (look.quantity < 0) & ~look.inverse[..., None]
     of_mark, of_spot = exposure(look)
-    speed = jnp.sum(jnp.abs(of_mark) + slope * rising, axis=1)
-    speed = speed if of_spot is None else speed + jnp.sum(jnp.abs(of_spot), axis=1)
+    against = jnp.abs(of_mark) + jnp.where(rising, slope * notional, 0.0)
+    against = against if of_spot is None else against + jnp.abs(of_spot)
+    speed = jnp.sum(accounts.pace[None, :, None] * against, axis=1)
     safe = jnp.log1p(jnp.maximum(spare, 0.0) / jnp.where(speed > 0, speed, 1.0))
     least = jnp.min(jnp.where(tested, jnp.minimum(safe, _REACH), SAFE), axis=1)
-    return jnp.maximum(least - jnp.sqrt(jnp.max(jnp.diagonal(accounts.barrier))), 0.0)
+    return least - between_steps(accounts)
+
+
+def between_steps(accounts: Accounts) -> Float[Array, ""]:
+    """What a radius is less for the move by which triggers are moved: the most of any price, in its pace."""
+    return jnp.max(jnp.sqrt(jnp.diagonal(accounts.barrier)) / accounts.pace)

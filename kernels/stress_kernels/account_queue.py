@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stress_kernels.account_rounds import Cross, Waiting, for_pairs, look_at, sums_of_waiting
+from stress_kernels.account_rounds import Cross, Waiting, look_at, sums_of_waiting
 from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -87,9 +87,9 @@ def _taken(
 ) -> tuple[Float[Array, "kind v a s n"], Float[Array, "kind v a s n"]]:
     """What a turn takes in, at the marks [USD] and at bankruptcy prices [USD or coins]."""
     accounts, now = cross.accounts, cross.holdings
-    wanted = now.busy[:, cross.chosen]
+    wanted = now.busy
     if where is not None:
-        wanted = wanted & jnp.any(where, axis=1)[accounts.venue]
+        wanted = wanted & cross.at_venues(jnp.any(where, axis=1))
     zero = jnp.zeros((3, *turn.part.shape[:2], 2, turn.part.shape[-1]), turn.part.dtype)
 
     def visit(block: Array, lane: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -100,4 +100,4 @@ def _taken(
         found = sums_of_waiting(cross, look, block, waits, world)
         return sums[0].at[here].add(found[0]), sums[1].at[here].add(found[1])
 
-    return for_pairs(wanted, accounts.pairs, visit, (zero, zero))
+    return cross.pairs(wanted, visit, (zero, zero))

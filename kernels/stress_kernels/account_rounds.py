@@ -1,8 +1,6 @@
-"""A cascade round of the accounts on cross margin: who is looked at, who is triggered, and what waits.
+"""A cascade round of the accounts on cross margin: who is triggered, and what waits.
 
-A block on a path is looked at where a price has left its radius, and closed from where something waits in it. These
-pairs are listed and worked off a few at a time, in the order of the blocks: what is summed over a path is summed in
-the same order whatever the other paths do.
+Looked at are the blocks in which somebody was seen at the trigger, and those in which something waits.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -25,6 +22,7 @@ from stress_kernels.account_margin import (
     weighted_equity,
     without_equity,
 )
+from stress_kernels.account_pairs import for_pairs
 from stress_kernels.account_staging import coins_to_close, only_a_share
 from stress_kernels.accounts import Accounts, Holdings, Rests
 from stress_kernels.price import Quotes
@@ -44,15 +42,23 @@ class Cross:
     """On all paths."""
     chosen: Int[Array, " n"]
     """Paths of the round."""
+    lane: Int[Array, " p"]
+    """Where each path is among them; -1 where it is not."""
     quotes: Quotes
     """On these, at the round's opening."""
     number: Int[Array, " n"]
     """Of the round, counted through the run."""
 
-    @property
-    def move(self) -> Float[Array, "v a n"]:
-        """Mark - 1."""
-        return jnp.expm1(self.quotes.mark)
+    def pairs[T](
+        self, wanted: Bool[Array, "k p"], visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], of: T
+    ) -> T:
+        """Visit the pairs that are wanted on paths of the round; each is told its block and its lane."""
+        here = wanted & (self.lane >= 0)[None]
+        return for_pairs(here, self.accounts.pairs, lambda block, path, carry: visit(block, self.lane[path], carry), of)
+
+    def at_venues(self, wanted: Bool[Array, "v n"]) -> Bool[Array, "k p"]:
+        """Every block of some venues on some paths."""
+        return wanted[:, self.lane][self.accounts.venue]
 
 
 @pytree
@@ -67,24 +73,6 @@ class Waiting:
     """[USD]"""
     accounts: Float[Array, "v n"]
     """Triggered for the first time."""
-
-
-def for_pairs[T](
-    wanted: Bool[Array, "k n"], size: int, visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], carry: T
-) -> T:
-    """Visit all pairs that are wanted, `size` at a time; the last ones are filled up with block number K."""
-    blocks, paths = wanted.shape
-    total = blocks * paths
-    listed = jnp.flatnonzero(wanted, size=total, fill_value=total)
-    listed = jnp.concatenate([listed, jnp.full(size, total, listed.dtype)])
-    count = jnp.sum(wanted)
-
-    def turn(now: tuple[Array, T]) -> tuple[Array, T]:
-        at, carry = now
-        pair = jax.lax.dynamic_slice_in_dim(listed, at, size)
-        return at + size, visit(pair // paths, pair % paths, carry)
-
-    return jax.lax.while_loop(lambda now: now[0] < count, turn, (jnp.zeros((), count.dtype), carry))[1]
 
 
 def look_at(cross: Cross, block: Int[Array, " g"], path: Int[Array, " g"], lane: Int[Array, " g"]) -> Look:
@@ -132,7 +120,6 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
     An account of which something waits is not tested again and not rescued.
     """
     accounts, chosen, log = cross.accounts, cross.chosen, prices(cross.quotes)
-    wanted = _reached(cross.holdings, accounts, log, chosen) | cross.holdings.busy[:, chosen]
     markets = jnp.zeros((3, *accounts.rate.shape[:2], 2, len(chosen)), log.dtype)
     none = Waiting(markets, markets, markets[0, :, :, 0], markets[0, :, 0, 0])
 
@@ -143,7 +130,7 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         before = now.waiting[block, path]
         idle = jnp.all(before <= 0, axis=1) & (count > 0)
         alive = idle & jnp.any(look.quantity != 0, axis=1)
-        tested, begun = _tested(now, alive, block, path)
+        tested, begun = who_is_tested(now, alive, block, path)
         hit = tested & short_of_margin(look, accounts)
         partly = only_a_share(look, accounts) & ~begun
         waiting = jnp.where(hit[:, None], coins_to_close(look, accounts, hit, partly), before)
@@ -165,14 +152,16 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
             ),
             hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
             closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
-            anchor=now.anchor.at[block, :, path].set(log[look.venue, :, lane], mode="drop"),
+            anchor=now.anchor.at[:, block, path].set(log[look.venue, :, lane].T, mode="drop"),
             radius=now.radius.at[block, path].set(radius(look, tested & ~hit, accounts), mode="drop"),
+            alert=now.alert.at[block, path].set(False, mode="drop"),
             busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
-            rests=_noted(now.rests, block, path, alive & ~tested, (begun & (hit | ~tested)) | (hit & partly)),
+            rests=noted(now.rests, block, path, alive & ~tested, (begun & (hit | ~tested)) | (hit & partly)),
         )
         return now, found
 
-    holdings, waiting = for_pairs(wanted, accounts.pairs, visit, (cross.holdings, none))
+    wanted = cross.holdings.alert | cross.holdings.busy
+    holdings, waiting = cross.pairs(wanted, visit, (cross.holdings, none))
     return replace(cross, holdings=holdings), waiting
 
 
@@ -206,7 +195,7 @@ def base(look: Look) -> Float[Array, "g a 1"] | float:
     return 1.0 if look.inverse is None else jnp.where(look.inverse[..., None], -1.0, 1.0)
 
 
-def _tested(
+def who_is_tested(
     now: Holdings, alive: Bool[Array, "g b"], block: Int[Array, " g"], path: Int[Array, " g"]
 ) -> tuple[Bool[Array, "g b"], Bool[Array, "g b"]]:
     """Whom of the living no pause spares the test; and of whom a fraction was closed since the last one passed."""
@@ -215,7 +204,7 @@ def _tested(
     return alive & (now.rests.until[block, path] <= now.rests.step), now.rests.begun[block, path]
 
 
-def _noted(
+def noted(
     rests: Rests | None,
     block: Int[Array, " g"],
     path: Int[Array, " g"],
@@ -232,35 +221,6 @@ def _noted(
     )
 
 
-def restless(
-    holdings: Holdings,
-    accounts: Accounts,
-    quotes: Quotes,
-    budget: Float[Array, "v a #n"],
-    chosen: Int[Array, " n"],
-) -> Bool[Array, " n"]:
-    """Whether a round would do anything to an account.
-
-    Args:
-        holdings: On all paths.
-        accounts: As they are at the start.
-        quotes: On the paths that are asked about.
-        budget: What the engine can still take in [USD].
-        chosen: The paths that are asked about.
-    """
-    served = jnp.any(budget > 1.0, axis=1)[accounts.venue]
-    waits = holdings.busy[:, chosen] & served
-    return jnp.any(_reached(holdings, accounts, prices(quotes), chosen) | waits, axis=0)
-
-
 def prices(quotes: Quotes) -> Float[Array, "v x n"]:
     """Log prices that decide about accounts: marks, and spot prices where coins are anybody's money."""
     return quotes.mark if quotes.spot is None else jnp.concatenate([quotes.mark, quotes.spot], axis=1)
-
-
-def _reached(
-    holdings: Holdings, accounts: Accounts, log: Float[Array, "v x n"], chosen: Int[Array, " n"]
-) -> Bool[Array, "k n"]:
-    """Blocks in which a price has moved beyond the radius since they were looked at."""
-    moved = jnp.max(jnp.abs(log[accounts.venue] - holdings.anchor[..., chosen]), axis=1)
-    return moved > holdings.radius[:, chosen]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_margin import Look, equity, marked
-from stress_kernels.account_rounds import Cross, exists, for_pairs, look_at
+from stress_kernels.account_rounds import Cross, exists, look_at
 from stress_kernels.accounts import LOOK, Holdings, Rests
 from stress_kernels.money import add_up
 from stress_kernels.price import own_index_push
@@ -57,6 +57,8 @@ class Due:
     """Those that go on."""
     gone: Bool[Array, "g b"]
     """Those without a position."""
+    closed: Float[Array, "g a b"]
+    """In the round [USD]."""
     fees: Float[Array, "g a b"]
     """[USD or coins]"""
     cash: Float[Array, "g b"]
@@ -102,7 +104,7 @@ def settle(cross: Cross, u_global: Float[Array, "a n"], depth: Float[Array, "a n
         left = _add(left, here, due, end, look, block, lane, world)
         return _after(now, block, chosen[lane], due, end, accounts.pause[look.venue]), left
 
-    holdings, left = for_pairs(cross.holdings.settling[:, chosen], accounts.pairs, visit, (cross.holdings, none))
+    holdings, left = cross.pairs(cross.holdings.settling, visit, (cross.holdings, none))
     return replace(cross, holdings=holdings), left
 
 
@@ -123,7 +125,7 @@ def _due(now: Holdings, look: Look, block: Int[Array, " g"], path: Int[Array, " 
         in_usd = jnp.sum(jnp.where(look.owned.inverse[..., None], 0.0, fees), axis=1)
         cash = jnp.where(gone, look.money - at.of_coins(debt), have)
     need = jnp.where(gone, jnp.maximum(in_usd - cash, 0.0), 0.0)
-    return Due(partly=done & ~flat, gone=gone, fees=fees, cash=cash, coins=coins, debt=debt, need=need)
+    return Due(partly=done & ~flat, gone=gone, closed=closed, fees=fees, cash=cash, coins=coins, debt=debt, need=need)
 
 
 def _to_sell(due: Due, price: Float[Array, "g a"]) -> Float[Array, "g a b"]:
@@ -146,7 +148,7 @@ def _sale_price(
     if accounts.collateral is None or spot_log is None:
         return None
     spot = jnp.exp(spot_log)
-    settling = cross.holdings.settling[:, chosen]
+    settling = cross.holdings.settling
     tolerance = 8 * jnp.finfo(spot.dtype).eps
 
     def turn(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -159,13 +161,13 @@ def _sale_price(
             each = jnp.where(exists(cross, block)[:, None], jnp.sum(each, axis=-1), 0.0)
             return sold.at[look.venue, :, lane].add(each)
 
-        sold = for_pairs(settling & moving[None], accounts.pairs, visit, jnp.zeros_like(price))
+        sold = cross.pairs(settling & moving[cross.lane][None], visit, jnp.zeros_like(price))
         found = spot * jnp.exp(own_index_push(-sold * spot, u_global, depth, world))
         found = jnp.where(moving, found, price)
         apart = jnp.any(jnp.abs(found - price) > tolerance * price, axis=(0, 1))
         return found, moving & apart, turns + 1
 
-    start = spot, jnp.any(settling, axis=0), jnp.zeros((), jnp.int32)
+    start = spot, jnp.any(settling, axis=0)[chosen], jnp.zeros((), jnp.int32)
     return jax.lax.while_loop(lambda carry: jnp.any(carry[1]) & (carry[2] < _MOST_TURNS), turn, start)[0]
 
 
@@ -259,8 +261,7 @@ def _add(
     """Add up what some pairs leave, over all copies."""
     at, venue = marked(look), look.venue
     count = jnp.where(exists(cross, block)[:, None], cross.accounts.count[block], 0.0)
-    closed = cross.holdings.closed[block, cross.chosen[lane]]
-    share = closed / jnp.maximum(jnp.sum(closed, axis=1, keepdims=True), 1e-30)
+    share = due.closed / jnp.maximum(jnp.sum(due.closed, axis=1, keepdims=True), 1e-30)
     behind = jnp.moveaxis(world.behind[:, venue], 0, 1)
     # Term by term, not by products of matrices, whose order of summation is the compiler's choice.
     of_pools = add_up(behind[..., None] * (share * count[:, None])[:, None], 2)
@@ -307,7 +308,8 @@ def _after(
         money=put(now.money, end.money, changed),
         coins=None if now.coins is None or end.coins is None else put(now.coins, end.coins, changed[:, None]),
         due=put(now.due, jnp.zeros_like(due.fees), changed[:, None]),
-        closed=now.closed.at[block, path].set(0.0, mode="drop"),
+        # Zeros that depend on what was read: else the compiler writes first, and reads from a copy of the whole table.
+        closed=now.closed.at[block, path].set(jnp.minimum(due.closed, 0.0), mode="drop"),
         settling=now.settling.at[block, path].set(False, mode="drop"),
         # Who was closed in part is tested again at once, or looked at for the pause.
         radius=put(now.radius, LOOK, again),

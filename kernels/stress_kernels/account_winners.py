@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from stress_kernels import contracts
 from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import equity, marked, without_equity
-from stress_kernels.account_rounds import Cross, base, by_side, for_pairs, look_at
+from stress_kernels.account_rounds import Cross, base, by_side, look_at
 from stress_kernels.accounts import LOOK, Holdings
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_WATER_FILLING
@@ -120,7 +120,7 @@ def _totals(
     Of the last `peaks` numbers it is not the sum but the largest.
     """
     accounts = cross.accounts
-    wanted = jnp.any(call.asked, axis=(1, 2))[accounts.venue]
+    wanted = cross.at_venues(jnp.any(call.asked, axis=(1, 2)))
     zero = jnp.zeros_like(call.price)
 
     def visit(block: Array, lane: Array, sums: Tally) -> Tally:
@@ -138,7 +138,7 @@ def _totals(
         ]
         return (*added, *most)
 
-    return for_pairs(wanted, accounts.pairs, visit, (zero,) * (parts + peaks))
+    return cross.pairs(wanted, visit, (zero,) * (parts + peaks))
 
 
 def most_by_side(values: Float[Array, "g a b"], sign: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
@@ -212,7 +212,7 @@ def bearable(cross: Cross, asks: Bool[Array, "v a n"]) -> Float[Array, "v a n"]:
         worth = _bearable(cross, seen, asks[venue, :, lane], block, path) * accounts.count[block][:, None]
         return total.at[venue, :, lane].add(jnp.sum(worth, axis=-1))
 
-    return for_pairs(jnp.any(asks, axis=1)[accounts.venue], accounts.pairs, visit, zero)
+    return cross.pairs(cross.at_venues(jnp.any(asks, axis=1)), visit, zero)
 
 
 def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a n"]) -> Cross:
@@ -233,5 +233,5 @@ def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a
             radius=now.radius.at[block, path].set(LOOK, mode="drop"),
         )
 
-    wanted = jnp.any(asks, axis=1)[accounts.venue]
-    return replace(cross, holdings=for_pairs(wanted, accounts.pairs, visit, cross.holdings))
+    wanted = cross.at_venues(jnp.any(asks, axis=1))
+    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings))

@@ -7,8 +7,9 @@ compared with maintenance, and with 1 everywhere else and where they are owed; f
 linear or of inverse contracts (`contracts.py`).
 
 Every account is looked at by itself, but only where it may have to be: accounts lie in blocks, in the order of the
-smallest price move that can reach them, and a block that was found safe is left alone until a price has moved, from
-where it then stood, by more than its radius. No account inside the radius can be at its trigger, so nothing is missed.
+smallest price move that can reach them, and a block that was found safe is left alone until a price has moved against
+anybody in it, from where it then stood, by more than its radius times that price's pace. No account inside the radius
+can be at its trigger, so nothing is missed.
 
 Axes: `k` block, `b` account of a block, `g` pair of a block and a path that is looked at, `v a` market, `s` side, `p`
 path, `n` path of a round. Money and coins are of one copy of an account.
@@ -77,6 +78,14 @@ class Accounts:
     """Steps until an account that was closed in part is tested again."""
     barrier: Float[Array, "a a"]
     """Covariance of the log moves by which triggers are moved for what a path does between its steps."""
+    pace: Float[Array, " a"]
+    """How fast each price moves against the fastest; in (0, 1]."""
+    falls: Float[Array, "x k"]
+    """1 / pace of prices whose fall is against anybody in a block, else 0; x as in `Holdings.anchor`."""
+    rises: Float[Array, "x k"]
+    """The same of rises."""
+    blocks: tuple[int, ...] = static()
+    """Of each venue, one venue after the other."""
     pairs: int = static()
     """Pairs of a block and a path that are looked at together."""
     memory: bool = static()
@@ -126,10 +135,12 @@ class Holdings:
     """Whether an account was closed as a winner in this hour."""
     paid: Float[Array, "v a p"]
     """Funding paid so far by one long contract [USD or coins]."""
-    anchor: Float[Array, "k x p"]
+    anchor: Float[Array, "x k p"]
     """Log prices at which a block was looked at last: marks, and spot prices where coins are anybody's money."""
     radius: Float[Array, "k p"]
-    """Log move of any price from there up to which nobody in the block can be reached."""
+    """Log move against it from there, in the paces of the prices, up to which nobody in a block can be reached."""
+    alert: Bool[Array, "k p"]
+    """Whether anybody in a block was seen at the trigger, and no round has dealt with it."""
     busy: Bool[Array, "k p"]
     """Whether anything waits in a block."""
     rests: Rests | None
@@ -137,7 +148,7 @@ class Holdings:
 
 
 def open_holdings(accounts: Accounts, paths: int) -> Holdings:
-    """All accounts before the first step; every block is looked at in it."""
+    """All accounts before the first step; nobody has looked at any block yet."""
     blocks, assets, size = accounts.quantity.shape
     venues, dtype, owned = accounts.rate.shape[0], accounts.quantity.dtype, accounts.collateral
     prices = assets if owned is None else 2 * assets
@@ -157,8 +168,9 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         closing=jnp.zeros(money.shape, bool),
         deleveraged=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
-        anchor=jnp.zeros((blocks, prices, paths), dtype),
+        anchor=jnp.zeros((prices, blocks, paths), dtype),
         radius=jnp.full((blocks, paths), LOOK, dtype),
+        alert=jnp.zeros((blocks, paths), bool),
         busy=jnp.zeros((blocks, paths), bool),
         rests=Rests(
             begun=jnp.zeros(money.shape, bool),

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.accounts import Accounts, open_holdings
+from stress_kernels.account_watch import open_watched
+from stress_kernels.accounts import Accounts
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
@@ -112,7 +113,7 @@ def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
         step=jnp.asarray(0),
     )
-    holdings = None if accounts is None else open_holdings(accounts, paths)
+    holdings = None if accounts is None else open_watched(accounts, paths)
     return Carry(state=state, record=pack(record), memory=memory, holdings=holdings), record
 
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stress_kernels.account_rounds import Cross, restless
-from stress_kernels.accounts import LOOK, Accounts, Holdings, wake
+from stress_kernels.account_rounds import Cross
+from stress_kernels.account_watch import funded, restless, watch
+from stress_kernels.accounts import Accounts, Holdings, wake
 from stress_kernels.cascade import Held, cascade_round, observe, press, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
@@ -19,7 +20,7 @@ from stress_kernels.layers import curve
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
 from stress_kernels.pools import exhausted, transfer
-from stress_kernels.price import push, quotes
+from stress_kernels.price import Quotes, push, quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.rows import pack, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
@@ -70,7 +71,7 @@ def step(
     now = quotes(exogenous, u_local, u_global, average, world, deviation)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
-    state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world)
+    state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
     state, record, holdings = _cascade(
         observe(state, world), record, paid, held, memory.step, like, ladders, world, accounts
     )
@@ -101,6 +102,7 @@ def _fund(
     holdings: Holdings | None,
     like: Record,
     world: World,
+    accounts: Accounts | None,
 ) -> tuple[State, Array, Memory, Holdings | None]:
     """Funding where its time has come: every holder pays rate x mark a coin, or rate / mark coins for an inverse USD;
     accounts through their triggers."""
@@ -108,13 +110,13 @@ def _fund(
     due = (memory.step + 1) % every == 0
 
     def pay(before: tuple[State, Array, Memory, Funded]) -> tuple[State, Array, Memory, Funded]:
-        state, record, memory, funded = before
+        state, record, memory, of_accounts = before
         now = due[:, None, None]
         premium = memory.premium_sum / every.astype(memory.premium_sum.dtype)[:, None, None]
         price = jnp.abs(settle(jnp.expm1(state.quotes.mark), world.inverse))
         per_coin = jnp.where(now, funding_rate(premium, world.rules) * price, 0.0)
 
-        def paid(coins: Float[Array, "v a p"]) -> Float[Array, "c v p"]:
+        def flow(coins: Float[Array, "v a p"]) -> Float[Array, "c v p"]:
             return -world.by_currency(per_coin * coins)
 
         kept, funds = unpack(record, like), state.funds
@@ -122,9 +124,9 @@ def _fund(
         flows = world.by_currency(add_up(jnp.abs(per_coin)[:, :, None] * jnp.abs(stocks.traders.value), 2))
         stocks = replace(
             stocks,
-            traders_cash=stocks.traders_cash.add(paid(add_up(stocks.traders.value, 2))),
-            makers_cash=stocks.makers_cash.add(paid(stocks.makers.value)),
-            rest_cash=stocks.rest_cash.add(paid(stocks.rest.value)),
+            traders_cash=stocks.traders_cash.add(flow(add_up(stocks.traders.value, 2))),
+            makers_cash=stocks.makers_cash.add(flow(stocks.makers.value)),
+            rest_cash=stocks.rest_cash.add(flow(stocks.rest.value)),
             gross_cash=stocks.gross_cash + add_up(flows, 1),
         )
         funds = funds.receive(-per_coin * funds.inventory.value, world)
@@ -137,8 +139,10 @@ def _fund(
             residual=jnp.maximum(state.residual, ledger_residual(stocks, funds, world)),
         )
         later = replace(memory, premium_sum=jnp.where(now, 0.0, memory.premium_sum))
-        funded = None if funded is None else (funded[0] + per_coin, jnp.full_like(funded[1], LOOK))
-        return after, pack(replace(kept, stocks=stocks)), later, funded
+        if accounts is not None and holdings is not None and of_accounts is not None:
+            paid, radius = of_accounts
+            of_accounts = funded(replace(holdings, paid=paid, radius=radius), accounts, per_coin)
+        return after, pack(replace(kept, stocks=stocks)), later, of_accounts
 
     before = None if holdings is None else (holdings.paid, holdings.radius)
     state, record, memory, after = when(jnp.any(due), pay, (state, record, memory, before))
@@ -168,40 +172,45 @@ def _cascade(
     reach = triggered(state, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 
+    def crossed(holdings: Holdings | None, chosen: Array, quotes: Quotes, rounds: Array) -> Cross | None:
+        if accounts is None or holdings is None:
+            return None
+        lane = jnp.full(paths, -1).at[chosen].set(jnp.arange(len(chosen)))
+        return Cross(accounts, holdings, chosen, lane, quotes, step * world.rounds + rounds.astype(jnp.int32))
+
     def more(carry: tuple[Array, Array, Array, Holdings | None]) -> Array:
         return jnp.any(carry[2])
 
     def body(
         carry: tuple[Array, Array, Array, Holdings | None],
     ) -> tuple[Array, Array, Array, Holdings | None]:
-        table, kept, live, held_by = carry
+        table, kept, live, holdings = carry
         chosen = jnp.argsort(~live, stable=True)[:few]
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
-        cross = None
-        if accounts is not None and held_by is not None:
-            number = step * world.rounds + rounds.astype(jnp.int32)
-            cross = Cross(accounts, held_by, chosen, now.quotes, number)
+        cross = crossed(holdings, chosen, now.quotes, rounds)
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world, cross
         )
         reach, rounds = triggered(now, ladders, world), rounds + 1
         again = _live(now, reach, after.budget)
         if cross is not None:
-            held_by = cross.holdings
-            again = again | restless(held_by, cross.accounts, now.quotes, after.budget, chosen)
+            cross = watch(replace(cross, quotes=now.quotes))
+            again = again | restless(cross, after.budget)
         again = again & (rounds < world.rounds)
         put = {"unique_indices": True, "mode": "promise_in_bounds"}
         return (
             table.at[chosen].set(pack((now, reach, rounds)), **put),
             kept.at[chosen].set(pack(after), **put),
             live.at[chosen].set(again, **put),
-            held_by,
+            None if cross is None else cross.holdings,
         )
 
     live = _live(state, reach, world.throughput[..., None])
-    if accounts is not None and holdings is not None:
-        live = live | restless(holdings, accounts, state.quotes, world.throughput[..., None], jnp.arange(paths))
+    cross = crossed(holdings, jnp.arange(paths), state.quotes, jnp.zeros(paths))
+    if cross is not None:
+        cross = watch(cross)
+        live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
     table, record, _, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, holdings))
     return unpack(table, moving)[0], record, holdings
 
