@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 
 BLOCK_OF_ACCOUNTS = 64
 """Accounts that are looked at together."""
-PAIRS = 8
+PAIRS = 4
 """Blocks that are looked at together, each on a path of its own."""
 STATE_BYTES = 256 * 2**20
 """What the state of all accounts may take on one device [bytes]."""

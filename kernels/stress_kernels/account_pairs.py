@@ -77,7 +77,8 @@ def for_pairs[T](
     wanted: Bool[Array, "k p"], size: int, visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], carry: T
 ) -> T:
     """Visit all pairs that are wanted, `size` at a time; the last ones are filled up with block number K."""
-    of = listed(wanted)
+    # What is wanted is worked out once, along the paths, and then counted.
+    of = listed(jax.lax.optimization_barrier(wanted))
 
     def turn(now: tuple[Array, T]) -> tuple[Array, T]:
         at, carry = now

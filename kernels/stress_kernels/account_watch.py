@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels.account_margin import Look, Owned, between_steps, radius, short_of_margin
-from stress_kernels.account_rounds import Cross, look_at, noted, prices, who_is_tested
+from stress_kernels.account_rounds import Cross, exists, look_at, noted, prices, who_is_tested
 from stress_kernels.accounts import LOOK, SAFE, Accounts, Holdings, open_holdings
 
 
@@ -39,13 +40,18 @@ def watch(cross: Cross) -> Cross:
         waiting = jnp.any(now.waiting[block, path] > 0, axis=1)
         alive = ~waiting & (accounts.count[block] > 0) & jnp.any(look.quantity != 0, axis=1)
         tested, begun = who_is_tested(now, alive, block, path)
-        alert = jnp.any(tested & short_of_margin(look, accounts), axis=1)
+        near = radius(look, tested, accounts)
+        alert = jax.lax.cond(
+            jnp.any((near <= 0) & exists(cross, block)),
+            lambda: jnp.any(tested & short_of_margin(look, accounts), axis=1),
+            lambda: jnp.zeros_like(near, bool),
+        )
         safe = jnp.where(alert, block.shape[0] + now.radius.shape[0], block)
         return replace(
             now,
             closing=now.closing.at[safe, path].set(waiting, mode="drop"),
             anchor=now.anchor.at[:, safe, path].set(log[look.venue, :, lane].T, mode="drop"),
-            radius=now.radius.at[safe, path].set(radius(look, tested, accounts), mode="drop"),
+            radius=now.radius.at[safe, path].set(near, mode="drop"),
             alert=now.alert.at[block, path].set(alert, mode="drop"),
             rests=noted(now.rests, safe, path, alive & ~tested, begun & ~tested),
         )
