@@ -49,7 +49,8 @@ _MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MA
 _CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
 _RANKINGS = {"queue": ADL_QUEUE, "pro_rata": ADL_PRO_RATA, "water_filling": ADL_WATER_FILLING}
 _BLOCK_SECONDS = 900.0
-_LANES = 64
+_LANES, _LANES_WITH_ACCOUNTS = 64, 16
+"""Paths that go through a round together; fewer with accounts on cross margin, of which few are hit at once."""
 
 
 @pytree
@@ -113,7 +114,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     together = paths_together(accounts)
     _check_chunk(run, together)
     return Built(
-        world=_world(run, held, money),
+        world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
         ladders=book.ladders,
         shock=_shock(run, replayed),
         book=book,
@@ -239,7 +240,7 @@ def _pause_steps(staging: Staging, step_seconds: int) -> int:
     return int(np.ceil(pause / step_seconds - 1e-9))
 
 
-def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
+def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _LANES) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
@@ -284,7 +285,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None) -> World:
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,
-        lanes=_LANES,
+        lanes=lanes,
         window=int(np.max(rules.mark_window)),
         blocks=int(np.max(rules.adl_blocks)),
         block_steps=block_steps,

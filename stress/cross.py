@@ -18,12 +18,13 @@ from stress.triggers import deductions
 from stress.venues import FractionStaging, RestoreStaging, TierStaging
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 BLOCK_OF_ACCOUNTS = 64
 """Accounts that are looked at together."""
-PAIRS = 4
+PAIRS = 8
 """Blocks that are looked at together, each on a path of its own."""
-STATE_BYTES = 256 * 2**20
+STATE_BYTES = 2**30
 """What the state of all accounts may take on one device [bytes]."""
 FEWEST_PATHS = 16
 """Paths that are simulated together however many accounts there are."""
@@ -217,7 +218,7 @@ def _pace(volatility: Array | None, assets: int) -> Array:
     return np.maximum(volatility / np.max(volatility), 0.1)
 
 
-def _against(contracts: Array, owned: Array, inverse: NDArray[np.bool_] | None) -> tuple[Array, Array]:
+def _against(contracts: Array, owned: Array, inverse: Bools | None) -> tuple[Bools, Bools]:
     """Prices whose falls, and whose rises, are against anybody in a block, shape (x, blocks).
 
     Of linear contracts the mark, by their sign; where coins are money either way, in the mark of an inverse contract

@@ -13,6 +13,7 @@ from stress_kernels.account_margin import Look, bankruptcy_gain, marked
 from stress_kernels.account_queue import Turn
 from stress_kernels.account_rounds import BANKRUPT, SOLVENT, Cross, base, by_side, exists, kinds, look_at
 from stress_kernels.accounts import Holdings
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Fills, Settled
 from stress_kernels.world import ADL_BANKRUPTCY, World
@@ -49,6 +50,7 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
     accounts, chosen = cross.accounts, cross.chosen
     zero = jnp.zeros_like(routes.normal.book)
     none = Settled(zero, zero, zero, zero, zero, zero, zero)
+    terms = tuple(_terms(fills, world) for fills in (routes.normal, routes.near, routes.direct))
     wanted = cross.holdings.busy
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, tuple[Settled, ...]]) -> tuple[Holdings, tuple]:
@@ -58,8 +60,10 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
         route = _route(look, kinds(look, accounts, world), routes, lane)
         closed = now.waiting[block, path] * turn.admitted(now.number[block, path], look.venue, lane)
         zero_at = bankruptcy_gain(look, accounts)
-        went = _chosen(routes, route, jnp.sign(look.quantity), look.venue, lane)
-        earned, vault, fee = _average(went, look, zero_at, world)
+        went = _chosen(terms, route, jnp.sign(look.quantity), look.venue, lane)
+        of_vault = _vault_gain(look, zero_at, world)
+        earned = went.fixed + went.at_zero * zero_at + went.vault * of_vault
+        vault = went.vault * (base(look) + of_vault)
         held = jnp.where(exists(cross, block)[:, None, None], closed * accounts.count[block][:, None], 0.0)
 
         def traded(to: Settled, of: int) -> Settled:
@@ -76,7 +80,7 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
                 vault=post(to.vault, coins * vault),
             )
 
-        now = _traded(now, look, block, path, closed, earned, closed * fee)
+        now = _traded(now, look, block, path, closed, earned, closed * went.fee)
         return now, tuple(traded(to, of) for of, to in enumerate(sums))
 
     holdings, sums = cross.pairs(wanted, visit, (cross.holdings, (none, none, none)))
@@ -91,14 +95,47 @@ def _route(look: Look, kind: Int[Array, "g b"], routes: Routes, lane: Int[Array,
     return jnp.where(direct, 2, jnp.where((kind == SOLVENT)[:, None], 0, 1))
 
 
+@pytree
+class Terms:
+    """What a contract of a slice earns, by market and side: fixed + at_zero p + vault w, where p is its gain at its
+    bankruptcy price, and w at the price at which a vault takes it."""
+
+    fixed: Float[Array, "v a s n"]
+    at_zero: Float[Array, "v a s n"]
+    vault: Float[Array, "v a s n"]
+    fee: Float[Array, "v a s n"]
+    """Owed on one [USD or coins]."""
+
+
+def _terms(fills: Fills, world: World) -> Terms:
+    """Mean over the layers."""
+
+    def gain(move: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
+        return contracts.gain(move, world.inverse)
+
+    at_bankruptcy = (world.rules.adl_close == ADL_BANKRUPTCY)[:, None, None, None]
+    fixed = fills.book * gain(fills.book_move) + fills.auction * gain(fills.auction_move)
+    fixed = fixed + fills.remainder * gain(fills.mark_move)
+    charged = fills.book * (1 + fills.book_move) + fills.auction * (1 + fills.auction_move)
+    if world.inverse is not None:
+        in_coins = (fills.book + fills.auction) / (1 + fills.mark_move)
+        charged = jnp.where(world.inverse[:, :, None, None], in_coins, charged)
+    return Terms(
+        fixed=fixed + jnp.where(at_bankruptcy, 0.0, fills.adl * gain(fills.adl_move)),
+        at_zero=fills.takeover + jnp.where(at_bankruptcy, fills.adl, 0.0),
+        vault=fills.vault,
+        fee=world.rules.fee[:, None, None, None] * charged,
+    )
+
+
 def _chosen(
-    routes: Routes,
+    terms: tuple[Terms, ...],
     route: Int[Array, "g a b"],
     sign: Float[Array, "g a b"],
     venue: Int[Array, " g"],
     lane: Int[Array, " g"],
-) -> Fills:
-    """Where each slice goes, by its side and its route."""
+) -> Terms:
+    """What each slice earns, by its side and its route."""
 
     def pick(*each: Array) -> Array:
         of = [x[venue, :, :, lane] for x in each]
@@ -108,40 +145,7 @@ def _chosen(
             sides.append(jnp.where(route == 2, direct, jnp.where(route == 1, near, normal)))
         return jnp.where(sign >= 0, *sides)
 
-    return jax.tree.map(pick, routes.normal, routes.near, routes.direct)
-
-
-def _average(
-    went: Fills, look: Look, zero_at: Float[Array, "g a b"], world: World
-) -> tuple[Float[Array, "g a b"], Float[Array, "g a b"], Float[Array, "g a b"]]:
-    """Mean gain of a contract over the layers, what the vault pays for one, and the fee owed on one.
-
-    Args:
-        went: Where each slice goes.
-        look: The accounts.
-        zero_at: Gain at the bankruptcy price.
-        world: Rules and parameters.
-    """
-    inverse, venue = look.inverse, look.venue
-
-    def gain(move: Float[Array, "g a b"]) -> Float[Array, "g a b"]:
-        return contracts.gain(move, inverse)
-
-    at_bankruptcy = (world.rules.adl_close[venue] == ADL_BANKRUPTCY)[:, None, None]
-    of_vault = _vault_gain(look, zero_at, world)
-    earned = (
-        went.book * gain(went.book_move)
-        + went.auction * gain(went.auction_move)
-        + went.takeover * zero_at
-        + went.vault * of_vault
-        + went.adl * jnp.where(at_bankruptcy, zero_at, gain(went.adl_move))
-        + went.remainder * gain(went.mark_move)
-    )
-    charged = went.book * (1 + went.book_move) + went.auction * (1 + went.auction_move)
-    if inverse is not None:
-        in_coins = (went.book + went.auction) / (1 + look.move[..., None])
-        charged = jnp.where(inverse[..., None], in_coins, charged)
-    return earned, went.vault * (base(look) + of_vault), world.rules.fee[venue][:, None, None] * charged
+    return jax.tree.map(pick, *terms)
 
 
 def _vault_gain(look: Look, zero_at: Float[Array, "g a b"], world: World) -> Float[Array, "g a b"]:
@@ -165,11 +169,11 @@ def receive(
 ) -> Holdings:
     """Add to what accounts own, in the settlement currencies of their markets."""
     if look.inverse is None or now.coins is None:
-        return replace(now, money=now.money.at[block, path].add(jnp.sum(amounts, axis=1), mode="drop"))
+        return replace(now, money=now.money.at[block, path].add(add_up(amounts, 1), mode="drop"))
     coin = look.inverse[..., None]
     return replace(
         now,
-        money=now.money.at[block, path].add(jnp.sum(jnp.where(coin, 0.0, amounts), axis=1), mode="drop"),
+        money=now.money.at[block, path].add(add_up(jnp.where(coin, 0.0, amounts), 1), mode="drop"),
         coins=now.coins.at[block, path].add(jnp.where(coin, amounts, 0.0), mode="drop"),
     )
 

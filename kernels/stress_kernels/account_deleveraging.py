@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import marked
-from stress_kernels.account_rounds import Cross, base, by_side, look_at
+from stress_kernels.account_rounds import Cross, base, by_side, look_at, of_block
 from stress_kernels.account_winners import Call, Winners, most_by_side, on_side, winners
 from stress_kernels.accounts import LOOK, Holdings
 from stress_kernels.policy import Borne
@@ -60,7 +60,6 @@ def close_winners(
         The accounts, and who was closed of all winners.
     """
     accounts = cross.accounts
-    wanted = cross.at_venues(jnp.any(taking, axis=(1, 2)))
     zero = jnp.zeros(taking.shape, price.dtype)
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, Borne, Array]) -> tuple[Holdings, Borne, Array]:
@@ -86,7 +85,7 @@ def close_winners(
         )
         return now, borne, equals
 
-    holdings, borne, equals = cross.pairs(wanted, visit, (cross.holdings, borne, zero))
+    holdings, borne, equals = cross.pairs_at(jnp.any(taking, axis=(1, 2)), visit, (cross.holdings, borne, zero))
     return replace(cross, holdings=holdings), replace(borne, first=borne.first / jnp.maximum(equals, 1.0))
 
 
@@ -144,6 +143,6 @@ def _noted(
         top=jnp.stack(top),
         first=posted(borne.first, jnp.where(first, closed, 0.0)),
         most=borne.most.at[here].max(most_by_side(closed, seen.sign)),
-        accounts=borne.accounts.at[venue, lane].add(jnp.sum(jnp.where(fresh, count, 0.0), axis=-1)),
+        accounts=borne.accounts.at[venue, lane].add(of_block(jnp.where(fresh, count, 0.0))),
     )
     return after, posted(equals, first.astype(closed.dtype))

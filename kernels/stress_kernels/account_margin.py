@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels import contracts
 from stress_kernels.accounts import SAFE, Accounts
+from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 
 _NOTHING = 1e-6
@@ -65,7 +66,7 @@ class Seen:
     def of_coins(self, coins: Float[Array, "g a b"]) -> Float[Array, "g b"]:
         """Worth of coins [USD]."""
         assert self.coin is not None
-        return jnp.sum(coins * self.coin, axis=1)
+        return add_up(coins * self.coin, 1)
 
 
 def marked(look: Look, shift: Float[Array, "g a b"] | None = None) -> Seen:
@@ -89,7 +90,7 @@ def marked(look: Look, shift: Float[Array, "g a b"] | None = None) -> Seen:
 
 def equity(look: Look, at: Seen) -> Float[Array, "g b"]:
     """Equity, with coins at their whole worth [USD]."""
-    have = look.money + jnp.sum(look.quantity * (at.gain - look.paid[..., None]) * at.money, axis=1)
+    have = look.money + add_up(look.quantity * (at.gain - look.paid[..., None]) * at.money, 1)
     return have if look.owned is None else have + at.of_coins(look.owned.coins)
 
 
@@ -103,7 +104,7 @@ def posted(look: Look) -> Float[Array, "g a b"]:
 def without_equity(look: Look, at: Seen) -> Bool[Array, "g b"]:
     """Whether an account has no equity, to a millionth of its notional: rounding must not decide about one that a
     deleveraging, a socialised loss or a fee has left with nothing."""
-    return equity(look, at) <= _NOTHING * jnp.sum(jnp.abs(look.quantity) * at.unit, axis=1)
+    return equity(look, at) <= _NOTHING * add_up(jnp.abs(look.quantity) * at.unit, 1)
 
 
 def weighted_equity(look: Look, at: Seen) -> Float[Array, "g b"]:
@@ -134,7 +135,7 @@ def bankruptcy_gain(look: Look, accounts: Accounts) -> Float[Array, "g a b"]:
 def required(notional: Float[Array, "g a b"], venue: Int[Array, " g"], accounts: Accounts) -> Float[Array, "g b"]:
     """What equity is compared with: maintenance, and the fee where the venue counts it [USD]."""
     fee = accounts.counted_fee[venue][:, None, None] * notional
-    return jnp.sum(maintenance(notional, venue, accounts) + fee, axis=1)
+    return add_up(maintenance(notional, venue, accounts) + fee, 1)
 
 
 def exposure(look: Look) -> tuple[Float[Array, "g a b"], Float[Array, "g a b"] | None]:
@@ -187,7 +188,7 @@ def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[
     of_mark, of_spot = exposure(look)
     against = jnp.abs(of_mark) + jnp.where(rising, slope * notional, 0.0)
     against = against if of_spot is None else against + jnp.abs(of_spot)
-    speed = jnp.sum(accounts.pace[None, :, None] * against, axis=1)
+    speed = add_up(accounts.pace[None, :, None] * against, 1)
     safe = jnp.log1p(jnp.maximum(spare, 0.0) / jnp.where(speed > 0, speed, 1.0))
     least = jnp.min(jnp.where(tested, jnp.minimum(safe, _REACH), SAFE), axis=1)
     return least - between_steps(accounts)

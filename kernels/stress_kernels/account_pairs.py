@@ -7,6 +7,7 @@ is summed in the same order.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -38,8 +39,8 @@ def listed(wanted: Bool[Array, "k p"]) -> Listed:
     blocks, paths = wanted.shape
     rows = -(-blocks // _WIDTH)
     grouped = jnp.pad(wanted, ((0, rows * _WIDTH - blocks), (0, 0))).reshape(rows, _WIDTH, paths)
-    bit = jnp.uint32(1) << jnp.arange(_WIDTH, dtype=jnp.uint32)
-    words = jnp.sum(jnp.where(grouped, bit[None, :, None], jnp.uint32(0)), axis=1, dtype=jnp.uint32)
+    # Bit by bit, along the paths.
+    words = functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(_WIDTH)])
     counts, upto = jax.lax.population_count(words).astype(jnp.float32).reshape(-1), []
     while True:
         groups = -(-counts.size // _WIDTH)

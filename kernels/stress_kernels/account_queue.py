@@ -86,7 +86,7 @@ def _taken(
     cross: Cross, turn: Turn, world: World, where: Bool[Array, "v a n"] | None = None
 ) -> tuple[Float[Array, "kind v a s n"], Float[Array, "kind v a s n"]]:
     """What a turn takes in, at the marks [USD] and at bankruptcy prices [USD or coins]."""
-    accounts, now = cross.accounts, cross.holdings
+    now = cross.holdings
     wanted = now.busy
     if where is not None:
         wanted = wanted & cross.at_venues(jnp.any(where, axis=1))

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_margin import Look, equity, marked
-from stress_kernels.account_rounds import Cross, exists, look_at
+from stress_kernels.account_rounds import Cross, exists, look_at, of_block
 from stress_kernels.accounts import LOOK, Holdings, Rests
 from stress_kernels.money import add_up
 from stress_kernels.price import own_index_push
@@ -117,12 +117,12 @@ def _due(now: Holdings, look: Look, block: Int[Array, " g"], path: Int[Array, " 
     have = equity(look, at)
     if look.owned is None:
         coins = debt = jnp.zeros_like(fees)
-        in_usd = jnp.sum(fees, axis=1)
+        in_usd = add_up(fees, 1)
         cash = have
     else:
         owned = jnp.where(gone[:, None], look.owned.coins, 0.0)
         coins, debt = jnp.maximum(owned, 0.0), jnp.maximum(-owned, 0.0)
-        in_usd = jnp.sum(jnp.where(look.owned.inverse[..., None], 0.0, fees), axis=1)
+        in_usd = add_up(jnp.where(look.owned.inverse[..., None], 0.0, fees), 1)
         cash = jnp.where(gone, look.money - at.of_coins(debt), have)
     need = jnp.where(gone, jnp.maximum(in_usd - cash, 0.0), 0.0)
     return Due(partly=done & ~flat, gone=gone, closed=closed, fees=fees, cash=cash, coins=coins, debt=debt, need=need)
@@ -130,7 +130,7 @@ def _due(now: Holdings, look: Look, block: Int[Array, " g"], path: Int[Array, " 
 
 def _to_sell(due: Due, price: Float[Array, "g a"]) -> Float[Array, "g a b"]:
     """Coins that are sold: the same share of each, as much as is needed at these prices, or all."""
-    worth = jnp.sum(due.coins * price[..., None], axis=1)
+    worth = add_up(due.coins * price[..., None], 1)
     enough = worth > due.need
     share = jnp.where(enough, due.need / jnp.where(enough, worth, 1.0), jnp.where(due.need > 0, 1.0, 0.0))
     return share[:, None] * due.coins
@@ -158,7 +158,7 @@ def _sale_price(
             look = look_at(cross, block, chosen[lane], lane)
             due = _due(cross.holdings, look, block, chosen[lane])
             each = _to_sell(due, price[look.venue, :, lane]) * accounts.count[block][:, None]
-            each = jnp.where(exists(cross, block)[:, None], jnp.sum(each, axis=-1), 0.0)
+            each = jnp.where(exists(cross, block)[:, None], of_block(each), 0.0)
             return sold.at[look.venue, :, lane].add(each)
 
         sold = cross.pairs(settling & moving[cross.lane][None], visit, jnp.zeros_like(price))
@@ -206,10 +206,10 @@ def _ending(
     if price is not None:
         sold = _to_sell(due, price[look.venue, :, lane])
         brought = sold * price[look.venue, :, lane][..., None]
-    cash, coins = due.cash + jnp.sum(brought, axis=1), due.coins - sold
+    cash, coins = due.cash + add_up(brought, 1), due.coins - sold
     fees = _fees(due, cash, coins, look)
     coin = jnp.zeros_like(fees, bool) if look.inverse is None else look.inverse[..., None]
-    in_usd, in_coins = jnp.sum(jnp.where(coin, 0.0, fees), axis=1), jnp.where(coin, fees, 0.0)
+    in_usd, in_coins = add_up(jnp.where(coin, 0.0, fees), 1), jnp.where(coin, fees, 0.0)
     cash, coins = cash - in_usd, coins - in_coins
     forced = cross.holdings.closing[block, cross.chosen[lane]]
     gives = gone & forced & world.rules.surplus_to_pool[look.venue][:, None]
@@ -239,11 +239,11 @@ def _fees(due: Due, cash: Float[Array, "g b"], coins: Float[Array, "g a b"], loo
         share = jnp.where(owed > have, have / jnp.where(owed > 0, owed, 1.0), 1.0)
         return share[:, None] * due.fees
 
-    partly = jnp.where(due.partly[:, None], covered(jnp.sum(usd, axis=1)), 0.0)
+    partly = jnp.where(due.partly[:, None], covered(add_up(usd, 1)), 0.0)
     if look.inverse is None:
-        return jnp.where(due.gone[:, None], covered(jnp.sum(usd, axis=1)), partly)
+        return jnp.where(due.gone[:, None], covered(add_up(usd, 1)), partly)
     coin = look.inverse[..., None]
-    in_usd = jnp.sum(jnp.where(coin, 0.0, due.fees), axis=1)
+    in_usd = add_up(jnp.where(coin, 0.0, due.fees), 1)
     gone = jnp.where(coin, jnp.minimum(due.fees, jnp.maximum(coins, 0.0)), covered(in_usd))
     return jnp.where(due.gone[:, None], gone, partly)
 
@@ -267,12 +267,12 @@ def _add(
     of_pools = add_up(behind[..., None] * (share * count[:, None])[:, None], 2)
 
     def pools(total: Float[Array, "f n"], amounts: Float[Array, "g b"]) -> Float[Array, "f n"]:
-        return total.at[:, lane].add(jnp.sum(of_pools * amounts[:, None], axis=-1).T)
+        return total.at[:, lane].add(of_block(of_pools * amounts[:, None]).T)
 
     def markets(total: Float[Array, "v a n"], amounts: Float[Array, "g a b"]) -> Float[Array, "v a n"]:
-        return total.at[venue, :, lane].add(jnp.sum(count[:, None] * amounts, axis=-1))
+        return total.at[venue, :, lane].add(of_block(count[:, None] * amounts))
 
-    fees = add_up(behind * jnp.sum(end.fees * at.money * count[:, None], axis=-1)[:, None], 2)
+    fees = add_up(behind * of_block(end.fees * at.money * count[:, None])[:, None], 2)
     left = replace(
         left,
         fee=markets(left.fee, end.fees),
@@ -282,7 +282,7 @@ def _add(
     )
     if left.coins is None or left.sold is None or left.brought is None:
         return left
-    moved = jnp.sum(of_pools[:, :, None] * (end.given - due.debt)[:, None], axis=-1)
+    moved = of_block(of_pools[:, :, None] * (end.given - due.debt)[:, None])
     return replace(
         left,
         cash=pools(left.cash, at.of_coins(due.debt)),

@@ -57,7 +57,7 @@ def watch(cross: Cross) -> Cross:
         )
 
     wanted = _reached(cross.holdings, accounts, log[..., cross.lane])
-    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings))
+    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings, 4))
 
 
 def funded(

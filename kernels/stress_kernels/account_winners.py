@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from stress_kernels import contracts
 from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import equity, marked, without_equity
-from stress_kernels.account_rounds import Cross, base, by_side, look_at
+from stress_kernels.account_rounds import Cross, base, by_side, look_at, of_block
 from stress_kernels.accounts import LOOK, Holdings
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_WATER_FILLING
@@ -120,7 +120,6 @@ def _totals(
     Of the last `peaks` numbers it is not the sum but the largest.
     """
     accounts = cross.accounts
-    wanted = cross.at_venues(jnp.any(call.asked, axis=(1, 2)))
     zero = jnp.zeros_like(call.price)
 
     def visit(block: Array, lane: Array, sums: Tally) -> Tally:
@@ -138,7 +137,7 @@ def _totals(
         ]
         return (*added, *most)
 
-    return cross.pairs(wanted, visit, (zero,) * (parts + peaks))
+    return cross.pairs_at(jnp.any(call.asked, axis=(1, 2)), visit, (zero,) * (parts + peaks))
 
 
 def most_by_side(values: Float[Array, "g a b"], sign: Float[Array, "g a b"]) -> Float[Array, "g a s"]:
@@ -210,9 +209,9 @@ def bearable(cross: Cross, asks: Bool[Array, "v a n"]) -> Float[Array, "v a n"]:
         path, venue = cross.chosen[lane], accounts.venue[block]
         seen = winners(cross, block, path, lane)
         worth = _bearable(cross, seen, asks[venue, :, lane], block, path) * accounts.count[block][:, None]
-        return total.at[venue, :, lane].add(jnp.sum(worth, axis=-1))
+        return total.at[venue, :, lane].add(of_block(worth))
 
-    return cross.pairs(cross.at_venues(jnp.any(asks, axis=1)), visit, zero)
+    return cross.pairs_at(jnp.any(asks, axis=1), visit, zero)
 
 
 def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a n"]) -> Cross:
@@ -233,5 +232,4 @@ def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a
             radius=now.radius.at[block, path].set(LOOK, mode="drop"),
         )
 
-    wanted = cross.at_venues(jnp.any(asks, axis=1))
-    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings))
+    return replace(cross, holdings=cross.pairs_at(jnp.any(asks, axis=1), visit, cross.holdings))

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from reference.small import market, pool, positions_of, run_of, venue, write_positions
 
-from stress.build import Built, _schedules, build, on_device
+from stress.build import _LANES_WITH_ACCOUNTS, Built, _schedules, build, on_device
 from stress.config import Run
 from stress.cross import CrossAccounts, compile_accounts
 
@@ -31,7 +31,7 @@ SHARES = np.array([0.5, 0.27, 0.1, 0.06, 0.03, 0.04])
 SIGMA = np.array([0.022, 0.028, 0.045, 0.035, 0.042, 0.030])
 """Daily volatility [1]."""
 CORRELATION = 0.72
-ACCOUNTS, PATHS, HOURS = 100_000, 16, 24
+ACCOUNTS, PATHS, HOURS = 100_000, 64, 24
 STEPS = 60 * HOURS
 TIERS = ((0, 0.004), (50_000, 0.005), (600_000, 0.0065), (3e6, 0.01), (12e6, 0.02), (70e6, 0.025), (100e6, 0.05))
 SOURCE = Path(__file__).with_name("cross_loop.cpp")
@@ -114,9 +114,10 @@ def engine(day: str, rules: str, folder: Path, with_accounts: bool = True) -> tu
 
     config, built = world_of(rules, folder)
     start = built.start_price
-    made = compile_accounts(crowd(ACCOUNTS), _schedules(config), start, 1, np.zeros((6, 6)), "float32")
+    rules_of, still = _schedules(config), np.zeros((6, 6))
+    made = compile_accounts(crowd(ACCOUNTS), rules_of, start, 1, still, "float32", volatility=SIGMA)
     world, ladders, _ = on_device(built)
-    world = replace(world, lanes=PATHS)
+    world = replace(world, lanes=_LANES_WITH_ACCOUNTS)
     given = prices(day), ladders, world, jax.tree.map(jax.numpy.asarray, made) if with_accounts else None
     return lambda: jax.device_get(_program()(*given)), made
 
@@ -139,7 +140,7 @@ def in_cpp(binary: Path, accounts: Any, log: np.ndarray, folder: Path) -> tuple[
         np.array([k, a, b, tiers, log.shape[0], log.shape[2]], np.int32).tofile(file)
         for table in (
             accounts.quantity, accounts.equity, accounts.count, accounts.floor[0], accounts.rate[0],
-            accounts.deduction[0], np.moveaxis(log, -1, 0),
+            accounts.deduction[0], accounts.pace, accounts.falls, accounts.rises, np.moveaxis(log, -1, 0),
         ):  # fmt: skip
             np.ascontiguousarray(table, np.float32).tofile(file)
     said = subprocess.run([str(binary), str(folder / "in.bin")], check=True, capture_output=True, text=True).stdout
