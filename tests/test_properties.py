@@ -1,0 +1,140 @@
+"""What holds in any small world: nothing is created, nobody pays more than he has, layers act in order, a settled step
+changes nothing, copies count, and more or less of something acts one way.
+
+One compiled program in 64 bits serves all; another, in 32 bits and with one round a step, the order of the layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from reference.drawn import CALM, RULES, START, STEPS, Crowd, Seen, World, crowd, examples, log_indices, rules
+
+LAYERS = ("book", "auction", "takeover", "vault", "adl", "remainder")
+IN_32_BITS = {"dtype": "float32", "rounds": 1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("worlds")
+
+
+def walked(drawn: dict[str, Any], folder: Path, people: Crowd | None = None, **more: Any) -> tuple[World, Seen]:
+    """A world, and a run through it."""
+    people = crowd(drawn["seed"], drawn["coins"]) if people is None else people
+    world = World.of(drawn, people, folder, **more)
+    return world, world.walk(log_indices(drawn["way"], drawn["seed"]))
+
+
+def equity(world: World, seen: Seen) -> np.ndarray:
+    """Of all accounts at the end of every step [USD], (step k p b)."""
+    quotes = seen.state.quotes
+    assert quotes.spot is not None
+    return world.equity(seen.holdings, np.exp(quotes.mark), np.exp(quotes.spot))
+
+
+def notional(world: World) -> np.ndarray:
+    """Of all accounts at the start [USD], (k 1 b); where there is none, 1."""
+    return np.maximum(np.abs(world.accounts.quantity).sum(axis=1), 1.0)[:, None]
+
+
+@given(rules())
+@examples(10)
+def test_nothing_is_created(folder, drawn):
+    """Money by currency and contracts by market add up over all parties, to rounding."""
+    _, seen = walked(drawn, folder)
+    assert seen.state.residual.max() < 1e-13
+
+
+@given(rules())
+@examples(6)
+def test_nothing_is_created_in_32_bits(folder, drawn):
+    """The same, one round a step."""
+    _, seen = walked(drawn, folder, **IN_32_BITS)
+    assert seen.state.residual.dtype == np.float32
+    assert seen.state.residual.max() < 1e-6
+
+
+@given(rules())
+@examples(8)
+def test_accounts_hold_what_the_ledger_says(folder, drawn):
+    """At the venue without ladders the contracts, cash and coins of all accounts add up to those booked for traders."""
+    world, seen = walked(drawn, folder)
+    held, stocks, accounts = seen.holdings, seen.record.stocks, world.accounts
+    here, inverse = accounts.venue == 1, np.asarray(world.built.world.inverse)[1][:, None]
+    assert accounts.collateral is not None and held.coins is not None
+    count = accounts.count[here][:, None, None]
+
+    def owned(quantity: np.ndarray, money: np.ndarray, coins: np.ndarray, paid: np.ndarray) -> np.ndarray:
+        """Cash, then coins, without what open positions are worth (c, step p)."""
+        cost = quantity * (np.where(inverse, -1.0, 1.0) + paid)
+        usd = money - np.where(inverse, 0.0, cost).sum(axis=-2)
+        each = np.concatenate([usd[..., None, :], coins - np.where(inverse, cost, 0.0)], axis=-2)
+        return np.sum(count * each, axis=(-4, -1))
+
+    paid = world.of_accounts(held.paid)[:, here]
+    after = owned(held.quantity[:, here], held.money[:, here], held.coins[:, here], paid)
+    opening = accounts.quantity[here], accounts.equity[here], accounts.collateral.coins[here]
+    before = owned(*(x[:, None] for x in opening), np.zeros(1))
+    booked = np.moveaxis(stocks.traders_cash.value[:, :, 1], 1, -1)
+    assert np.all(np.abs(after - before - booked) <= 1e-12 * np.moveaxis(stocks.gross_cash, 1, -1))
+    for s, sign in enumerate((1, -1)):
+        contracts = np.sum(count * np.maximum(sign * held.quantity[:, here], 0.0), axis=(1, -1))
+        traders = sign * np.moveaxis(stocks.traders.value[:, 1, :, s], 1, -1)
+        assert np.all(np.abs(contracts - traders) <= 1e-12 * stocks.gross_coins[..., None])
+
+
+@given(rules())
+@examples(8)
+def test_nobody_without_positions_owes_anything(folder, drawn):
+    """Whose last position is gone has at least nothing of every currency: what he lacked is the pools'."""
+    world, seen = walked(drawn, folder)
+    held = seen.holdings
+    assert held.coins is not None
+    flat = world.there & np.all(held.quantity == 0, axis=-2)
+    assert flat.any()
+    assert np.all(held.money[flat] >= 0)
+    assert np.all(np.moveaxis(held.coins, -2, -1)[flat] >= 0)
+
+
+@given(rules(i_ref=0.0, throughput_usd_per_minute=1e15))
+@examples(8)
+def test_nobody_who_goes_on_is_bankrupt(folder, drawn):
+    """Without impact and queue all who are bankrupt are closed in their step, and neither fees nor deleveraging nor
+    socialised losses take more than there is; who pauses after a partial close is not looked at."""
+    world, seen = walked(drawn, folder)
+    held = seen.holdings
+    assert held.rests is not None
+    pausing = held.rests.until > np.arange(STEPS)[:, None, None, None]
+    going_on = world.there & np.any(held.quantity != 0, axis=-2) & ~pausing
+    left = equity(world, seen) / notional(world)
+    assert left[going_on].min() > -1e-9
+
+
+@given(rules(staging="full", funding=False), st.sampled_from([-1.0, 1.0]), st.floats(0.02, 0.2))
+@examples(8)
+def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, margin):
+    """One position of a million USD on a ladder, closed whole; nobody else is at its venue but for a few dollars."""
+    people = crowd(drawn["seed"], drawn["coins"])
+    tiny = np.where(people.venue == 0, 1e-9, 1.0)
+    dust = [row for row in people.isolated if abs(row[1]) < 1]
+    people = replace(
+        people,
+        **{name: getattr(people, name) * tiny[:, None] for name in ("quantity", "coins")},
+        usd=people.usd * tiny,
+        isolated=[(0, sign * 1e4, START, margin * 1e6, 1), *dust],
+    )
+    world, seen = walked(drawn, folder, people)
+    stocks = seen.record.stocks
+    mark = np.exp(seen.state.quotes.mark[:, 0])
+    held = np.sum(stocks.traders.value[:, 0], axis=2)
+    owns = margin * 1e6 - sign * 1e6 + stocks.traders_cash.value[:, 0, 0] + np.sum(held * mark, axis=1)
+    gone = np.abs(held[:, 0]) < 1e3
+    assert np.all(owns[gone] >= -10.0)
