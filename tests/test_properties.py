@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.drawn import CALM, RULES, START, STEPS, Crowd, Seen, World, crowd, examples, log_indices, rules
+from reference.drawn import CALM, RULES, START, STEPS, Crowd, Seen, World, crowd, examples, log_indices, rules, total
 
 LAYERS = ("book", "auction", "takeover", "vault", "adl", "remainder")
 IN_32_BITS = {"dtype": "float32", "rounds": 1}
@@ -83,11 +83,11 @@ def test_accounts_hold_what_the_ledger_says(folder, drawn):
     after = owned(held.quantity[:, here], held.money[:, here], held.coins[:, here], paid)
     opening = accounts.quantity[here], accounts.equity[here], accounts.collateral.coins[here]
     before = owned(*(x[:, None] for x in opening), np.zeros(1))
-    booked = np.moveaxis(stocks.traders_cash.value[:, :, 1], 1, -1)
+    booked = np.moveaxis(total(stocks.traders_cash)[:, :, 1], 1, -1)
     assert np.all(np.abs(after - before - booked) <= 1e-12 * np.moveaxis(stocks.gross_cash, 1, -1))
     for s, sign in enumerate((1, -1)):
         contracts = np.sum(count * np.maximum(sign * held.quantity[:, here], 0.0), axis=(1, -1))
-        traders = sign * np.moveaxis(stocks.traders.value[:, 1, :, s], 1, -1)
+        traders = sign * np.moveaxis(total(stocks.traders)[:, 1, :, s], 1, -1)
         assert np.all(np.abs(contracts - traders) <= 1e-12 * stocks.gross_coins[..., None])
 
 
@@ -134,7 +134,7 @@ def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, marg
     world, seen = walked(drawn, folder, people)
     stocks = seen.record.stocks
     mark = np.exp(seen.state.quotes.mark[:, 0])
-    held = np.sum(stocks.traders.value[:, 0], axis=2)
-    owns = margin * 1e6 - sign * 1e6 + stocks.traders_cash.value[:, 0, 0] + np.sum(held * mark, axis=1)
+    held = np.sum(total(stocks.traders)[:, 0], axis=2)
+    owns = margin * 1e6 - sign * 1e6 + total(stocks.traders_cash)[:, 0, 0] + np.sum(held * mark, axis=1)
     gone = np.abs(held[:, 0]) < 1e3
     assert np.all(owns[gone] >= -10.0)

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from stress_kernels import simulate as kernel
 from stress_kernels.accounts import Accounts, Holdings
+from stress_kernels.money import Sum
 from stress_kernels.rows import template, unpack
 from stress_kernels.state import Record, State
 from stress_kernels.step import step
@@ -242,6 +243,11 @@ def log_indices(way: str, seed: int) -> np.ndarray:
     each = steps[:, None] * np.array([1.0, 1.2])[:, None] + rng.normal(0, noise, (STEPS, 2, PATHS))
     path = np.cumsum(each, axis=0)
     return np.concatenate([path, 0.1 * path[:, :1]], axis=1)
+
+
+def total(stock: Sum) -> np.ndarray:
+    """A compensated sum as one number."""
+    return np.asarray(stock.high) + np.asarray(stock.low)
 
 
 class Seen(NamedTuple):
