@@ -138,3 +138,109 @@ def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, marg
     owns = margin * 1e6 - sign * 1e6 + total(stocks.traders_cash)[:, 0, 0] + np.sum(held * mark, axis=1)
     gone = np.abs(held[:, 0]) < 1e3
     assert np.all(owns[gone] >= -10.0)
+
+
+@given(rules(funding=False, unwind_usd_per_minute=0, floor_usd=0.0))
+@examples(8)
+def test_a_step_in_which_nobody_is_closed_moves_nothing(folder, drawn):
+    """Without funding, unwinding and transfers only closings move money and contracts."""
+    _, seen = walked(drawn, folder)
+    volume = seen.record.hour.layers.sum(axis=(1, 2, 3, 4))
+    still = volume[1:] == volume[:-1]
+    assert still.any()
+    for name, stock in stocks_of(seen).items():
+        before, after = (np.moveaxis(x, -1, 1)[still] for x in (stock[:-1], stock[1:]))
+        np.testing.assert_array_equal(after, before, err_msg=name)
+
+
+@given(rules(i_ref=0.0, throughput_usd_per_minute=1e15, funding=False, unwind_usd_per_minute=0, way="one jump"))
+@examples(8)
+def test_a_settled_step_changes_nothing(folder, drawn):
+    """At a standing price the accounts come to rest, and pools with them, but for a last cent of a transfer."""
+    _, seen = walked(drawn, folder)
+    assert seen.record.hour.layers[-1].sum() > 1e6
+    for name, stock in stocks_of(seen).items():
+        np.testing.assert_allclose(stock[-1], stock[SETTLED], rtol=0, atol=0.01, err_msg=name)
+
+
+SETTLED = 16
+"""Step after which nothing moves any more, if prices stand still from step 8 on."""
+
+
+def stocks_of(seen: Seen) -> dict[str, np.ndarray]:
+    """What everybody holds after each step, and the sums of what was paid; steps first, paths last."""
+    held, funds, hour = seen.holdings, seen.state.funds, seen.record.hour
+    assert held.coins is not None and funds.coins is not None and funds.vault is not None
+    accounts = {
+        name: np.moveaxis(getattr(held, name), 2, -1) for name in ("quantity", "waiting", "money", "coins", "due")
+    }
+    pools = {"cash": total(funds.cash), "coins": total(funds.coins), "inventory": total(funds.inventory)}
+    vault = {"vault": total(funds.vault.cash), "of the vault": total(funds.vault.inventory)}
+    paid = {name: getattr(hour, name) for name in ("layers", "accounts", "deficit", "surplus", "socialised")}
+    return accounts | pools | vault | paid | {"traders": total(seen.record.stocks.traders_cash)}
+
+
+@given(rules())
+@examples(8)
+def test_an_account_that_counts_n_is_n_accounts(folder, drawn):
+    """With coins, inverse positions, ladders and every rule; each copy ends as the one that counts for it."""
+    people = crowd(drawn["seed"], drawn["coins"])
+    (one, once), (many, each) = (walked(drawn, folder, who) for who in (people, people.copied()))
+    volume = once.record.hour.layers[-1].sum()
+    alike = {name: x for name, x in stocks_of(once).items() if name not in ("quantity", "waiting", "money", "coins", "due")}
+    for name, stock in alike.items():
+        np.testing.assert_allclose(stocks_of(each)[name], stock, rtol=1e-9, atol=1e-7 * volume, err_msg=name)
+    for name in ("quantity", "money"):
+        np.testing.assert_allclose(
+            in_order(many, getattr(each.holdings, name)), in_order(one, getattr(once.holdings, name)),
+            rtol=1e-7, atol=1e-2, err_msg=name,
+        )  # fmt: skip
+
+
+def in_order(world: World, held: np.ndarray) -> np.ndarray:
+    """What every copy of an account holds in the end, by equity at the start, (copy p ...)."""
+    at_end = np.moveaxis(np.moveaxis(held[-1], -1, 1), 1, 1)
+    count = np.asarray(world.accounts.count)
+    rows = np.moveaxis(held[-1], -1, 1)[count > 0]
+    order = np.argsort(np.asarray(world.accounts.equity)[count > 0], kind="stable")
+    return np.repeat(rows[order], count[count > 0][order].astype(int), axis=0)
+
+
+MORE_OR_LESS = {name: RULES[name] for name in ("seed", "coins", "inverse", "way", "funding", "fee_in_trigger", "off_peg")}
+"""What does not let one account touch another."""
+
+
+def liquidated(drawn: dict[str, Any], folder: Path, cash: float = 1.0, **changes: Any) -> np.ndarray:
+    """Accounts liquidated until each step, (step v p), where nobody moves a price or asks a winner."""
+    people = crowd(drawn["seed"], drawn["coins"], leverage=(3, 12))
+    more = (cash - 1) * START * np.abs(people.quantity).sum(axis=1) / 12
+    isolated = [(*row[:3], row[3] * cash, row[4]) for row in people.isolated]
+    _, seen = walked(CALM | drawn | changes, folder, replace(people, usd=people.usd + more, isolated=isolated))
+    return seen.record.hour.accounts
+
+
+def test_larger_haircuts_never_liquidate_fewer(folder):
+    never_fewer(folder, {}, {"haircuts": {"A": 0.3, "B": 0.2, "T": 0.4}})
+
+
+def test_more_cash_never_liquidates_more(folder):
+    never_fewer(folder, {"cash": 1.3}, {})
+
+
+def test_higher_maintenance_never_liquidates_fewer(folder):
+    never_fewer(folder, {}, {"maintenance": 1.5})
+
+
+def never_fewer(folder: Path, fewer: dict[str, Any], more: dict[str, Any]) -> None:
+    """One world never liquidates more accounts than another until any step, and at least once it liquidates less."""
+    differ = []
+
+    @given(st.fixed_dictionaries(MORE_OR_LESS))
+    @examples(5)
+    def in_any_world(drawn):
+        few, many = liquidated(drawn, folder, **fewer), liquidated(drawn, folder, **more)
+        assert np.all(few <= many)
+        differ.append(np.any(few < many))
+
+    in_any_world()
+    assert any(differ)
