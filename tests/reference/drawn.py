@@ -88,10 +88,10 @@ CALM: dict[str, Any] = {
 """A world in which no account changes what becomes of another: no impact, a book without end, pools that never run dry."""
 
 
-def rules(**fixed: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """Rules of a world, all drawn but for these."""
-    drawn = {name: values for name, values in RULES.items() if name not in fixed}
-    return st.fixed_dictionaries(drawn).map(lambda given: given | fixed)
+def rules(**changes: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Rules of a world, all drawn but for these: values, or strategies of their own."""
+    own = {name: x if isinstance(x, st.SearchStrategy) else st.just(x) for name, x in changes.items()}
+    return st.fixed_dictionaries(RULES | own)
 
 
 def examples(most: int):
