@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.drawn import CALM, MARKETS, RULES, START, STEPS, Crowd, Seen, World, crowd, examples, log_indices, rules, total
+from reference.drawn import CALM, MARKETS, RULES, START, STEPS, Crowd, Seen, World, crowd, dust, examples, log_indices, rules, total
 
 LAYERS = ("book", "auction", "takeover", "vault", "adl", "remainder")
 IN_32_BITS = {"dtype": "float32", "rounds": 1}
@@ -126,12 +126,11 @@ def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, marg
     """One position of a million USD on a ladder, closed whole; nobody else is at its venue but for a few dollars."""
     people = crowd(drawn["seed"], drawn["coins"])
     tiny = np.where(people.venue == 0, 1e-9, 1.0)
-    dust = [row for row in people.isolated if abs(row[1]) < 1]
     people = replace(
         people,
         **{name: getattr(people, name) * tiny[:, None] for name in ("quantity", "coins")},
         usd=people.usd * tiny,
-        isolated=[(0, sign * 1e4, START, margin * 1e6, 1), *dust],
+        isolated=[(0, sign * 1e4, START, margin * 1e6, 1), *dust(START)],
     )
     world, seen = walked(drawn, folder, people)
     stocks = seen.record.stocks
@@ -425,10 +424,34 @@ def test_layers_act_in_order(folder):
     met: set[str] = set()  # by whatever was gone past
 
     @given(rules(**ONE_ROUND))
-    @examples(15)
+    @examples(20)
     def in_any_world(drawn):
         event = Event.of(drawn, folder)
         met.update({name for name, gone_past in ORDER.items() if gone_past(event)})
 
     in_any_world()
     assert met == set(ORDER)
+
+
+def test_published_inverse_bankruptcy_price(folder):
+    """Bybit: a long of 50 times leverage from 7890.08 USD is bankrupt at 7735.37 USD, where a rich pool takes it over."""
+    entry, contracts = 7890.08, 1e6
+    quantity, usd, coins = np.zeros((40, 2)), np.full(40, 1e6), np.zeros((40, 3))
+    quantity[:, 1] = 1e-3
+    quantity[-1], usd[-1], coins[-1, 0] = (contracts / entry, 0), 0.0, contracts / entry / 50
+    people = Crowd(
+        venue=np.repeat([0, 1], 20), quantity=quantity, entry=np.tile([entry, START], (40, 1)), usd=usd, coins=coins,
+        count=np.ones(40, int), isolated=dust(entry),
+    )  # fmt: skip
+    rich = {"inverse": "A", "take_bound_bps": 1e-6, "i_ref": 0.01, "pool_usd": 2e9, "takeover_multiple": 3}
+    prices = {"start": {"A": entry, "B": START, "T": START}}
+    world = World.of(CALM | rich, people, folder, prices=prices)
+    path = np.zeros_like(log_indices("crash", 0))
+    path[1:, 0] = np.log(7750 / entry)
+    seen = world.walk(path)
+    funds, held = seen.state.funds, seen.holdings
+    assert funds.coins is not None and held.coins is not None
+    assert total(funds.inventory)[-1, 1, 0] == pytest.approx(contracts)
+    paid = total(funds.coins)[-1, 1, 0] / entry
+    assert contracts / paid == pytest.approx(7735.37, abs=0.005)
+    assert np.abs(held.coins[-1, 1, :, 0]).max() < 1e-6 * contracts

@@ -35,8 +35,6 @@ MARKETS = ("A", "B")
 """Assets with perpetuals; T is a token alone."""
 STEPS, PATHS = 30, 4
 START = 100.0
-BALLAST = 12
-"""Tiny shorts with almost the same trigger: they make the look-up on ladders equally wide in all worlds."""
 TIERS = [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 5e5, "rate": 0.01}, {"floor_usd": 2e6, "rate": 0.025}]
 STAGINGS = {
     "full": {"kind": "full"},
@@ -129,6 +127,11 @@ class Crowd:
         )
 
 
+def dust(price: float) -> list[tuple[int, float, float, float, int]]:
+    """Tiny shorts of A with almost the same trigger, which make the look-up on ladders equally wide in all worlds."""
+    return [(0, -0.1 / price, price, 0.05 + 1e-10 * i, 1) for i in range(12)]
+
+
 def crowd(
     seed: int, coins: float, each: int = 20, leverage: tuple[float, float] = (3, 25), spread: float = 0.02
 ) -> Crowd:
@@ -152,7 +155,6 @@ def crowd(
             size, price = sign * rng.lognormal(0, 1) * 1e4, START * np.exp(rng.normal(0, spread))
             margin = abs(size) * START / rng.uniform(*leverage) - size * (START - price)
             alone.append((a, size, price, margin, int(rng.integers(1, 4))))
-    alone += [(0, -1e-3, START, 0.05 + 1e-10 * i, 1) for i in range(BALLAST)]
     return Crowd(
         venue=np.repeat([0, 1], each),
         quantity=quantity,
@@ -160,7 +162,7 @@ def crowd(
         usd=(1 - coins) * backing - np.sum(quantity * (START - entry), axis=1),
         coins=coins * backing[:, None] / START * rng.dirichlet([1, 1, 1], n),
         count=rng.integers(1, 4, n),
-        isolated=alone,
+        isolated=alone + dust(START),
     )
 
 
