@@ -120,7 +120,7 @@ def test_nobody_who_goes_on_is_bankrupt(folder, drawn):
     assert left[going_on].min() > -1e-9
 
 
-@given(rules(staging="full", funding=False), st.sampled_from([-1.0, 1.0]), st.floats(0.02, 0.2))
+@given(rules(staging="full", funding=False), st.sampled_from([-1.0, 1.0]), st.floats(0.03, 0.2))
 @examples(8)
 def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, margin):
     """One position of a million USD on a ladder, closed whole; nobody else is at its venue but for a few dollars."""

@@ -26,6 +26,9 @@ from stress_kernels.policy import TOPS, Borne, nobody
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_PRO_RATA, World, side_sign
 
+_WHOLE = 1e20
+"""Rate at which every winner closes whole [contracts per USD of profit]."""
+
 
 @pytree
 class Alive:
@@ -126,13 +129,16 @@ def deleverage(
     call = Call(asked > 0, price[:, :, ::-1])
     others = Others(cross, call, world.rules.adl_ranking)
     coins, profit, winners, largest = others.profitable()
-    got = jnp.minimum(asked, add_up(offered, 3) + coins)
+    available = add_up(offered, 3) + coins
+    got = jnp.minimum(asked, available)
     by_profit = (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None]
     taking = in_profit & (got > 0)[:, :, :, None]
 
     begun = quantity(left.row)
     place, share = best_ranked(got, winners, taking, left.rate, begun, ladders, reach, kept, mark_move, others)
     rate = rate_by_profit(got, offered, left.profit, profit, others)
+    # Where everybody closes whole, no search for the rate may leave anybody a dust of his position.
+    rate = jnp.where(asked >= available, _WHOLE, rate)
     part = jnp.minimum(rate[:, :, :, None] * jnp.where(in_profit, left.profit, 0.0), 1.0)
     touched = _Touched(taking, by_profit, part, row_at(ladders, place), left.row, ladders, kept)
     return Deleveraged(
