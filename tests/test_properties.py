@@ -17,7 +17,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference.drawn import CALM, MARKETS, RULES, START, STEPS, Crowd, Seen, World, crowd, dust, examples, log_indices, rules, total
+from reference.drawn import (
+    CALM,
+    MARKETS,
+    RULES,
+    START,
+    STEPS,
+    Crowd,
+    Seen,
+    World,
+    crowd,
+    dust,
+    examples,
+    log_indices,
+    rules,
+    total,
+)
 
 LAYERS = ("book", "auction", "takeover", "vault", "adl", "remainder")
 IN_32_BITS = {"dtype": "float32", "rounds": 1}
@@ -120,6 +135,17 @@ def test_nobody_who_goes_on_is_bankrupt(folder, drawn):
     assert left[going_on].min() > -1e-9
 
 
+@given(rules(ranking="pro_rata", pool_usd=1e5, take_bound_bps=10, leftover=True, i_ref=0.01, way="two ways"))
+@examples(6)
+def test_deleveraging_leaves_no_dust(folder, drawn):
+    """A winner's position is either there or gone: a rest by rounding would keep his account from being settled."""
+    world, seen = walked(drawn, folder)
+    start = np.abs(world.accounts.quantity)[:, None]
+    left = np.abs(seen.holdings.quantity) / np.where(start > 0, start, 1.0)
+    assert np.any(seen.holdings.deleveraged)
+    assert not np.any((left > 0) & (left < 1e-12))
+
+
 @given(rules(staging="full", funding=False), st.sampled_from([-1.0, 1.0]), st.floats(0.03, 0.2))
 @examples(8)
 def test_an_isolated_position_loses_at_most_its_margin(folder, drawn, sign, margin):
@@ -191,7 +217,9 @@ def test_an_account_that_counts_n_is_n_accounts(folder, drawn):
     people = crowd(drawn["seed"], drawn["coins"])
     (one, once), (many, each) = (walked(drawn, folder, who) for who in (people, people.copied()))
     volume = once.record.hour.layers[-1].sum()
-    alike = {name: x for name, x in stocks_of(once).items() if name not in ("quantity", "waiting", "money", "coins", "due")}
+    alike = {
+        name: x for name, x in stocks_of(once).items() if name not in ("quantity", "waiting", "money", "coins", "due")
+    }
     for name, stock in alike.items():
         np.testing.assert_allclose(stocks_of(each)[name], stock, rtol=1e-9, atol=1e-7 * volume, err_msg=name)
     for name in ("quantity", "money"):
@@ -209,7 +237,9 @@ def in_order(world: World, held: np.ndarray) -> np.ndarray:
     return np.repeat(rows[order], count[count > 0][order].astype(int), axis=0)
 
 
-MORE_OR_LESS = {name: RULES[name] for name in ("seed", "coins", "inverse", "way", "funding", "fee_in_trigger", "off_peg")}
+MORE_OR_LESS = {
+    name: RULES[name] for name in ("seed", "coins", "inverse", "way", "funding", "fee_in_trigger", "off_peg")
+}
 """What does not let one account touch another."""
 
 
