@@ -19,10 +19,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from stress_kernels import simulate as kernel
-from stress_kernels.accounts import Accounts, Holdings
-from stress_kernels.money import Sum
 from stress_kernels.rows import template, unpack
-from stress_kernels.state import Record, State
 from stress_kernels.step import step
 
 from stress.build import Built, build
@@ -83,7 +80,7 @@ CALM: dict[str, Any] = {
     "takeover_multiple": 0, "floor_usd": 0.0, "capacity_usd": 1.0, "profit_bps": None, "entry_ratio": 0.3,
     "funding": False, "coins": 0.9, "inverse": "B", "off_peg": 1e-6, "way": "crash",
 }  # fmt: skip
-"""A world in which no account changes what becomes of another: no impact, a book without end, pools that never run dry."""
+"""A world in which no account changes what becomes of another: no impact, no bound of the book, pools without end."""
 
 
 def rules(**changes: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -211,7 +208,8 @@ def configured(drawn: dict[str, Any], files: dict[str, str], **more: Any) -> Run
     ]
     backstop = {
         "equity_usd": 1e7, "capacity_usd": drawn["capacity_usd"], "profit_bps": drawn["profit_bps"],
-        "entry_ratio": drawn["entry_ratio"], "unwind_usd_per_minute": drawn["unwind_usd_per_minute"], "source": "made up",
+        "entry_ratio": drawn["entry_ratio"], "unwind_usd_per_minute": drawn["unwind_usd_per_minute"],
+        "source": "made up",
     }  # fmt: skip
     contracts = {a: place | {"contract": "inverse" if a in drawn["inverse"] else "linear"} for a in MARKETS}
     one = rule | {"pools": [pool(usd, multiple)], "staging": STAGINGS[drawn["staging"]]}
@@ -247,36 +245,46 @@ def log_indices(way: str, seed: int) -> np.ndarray:
     return np.concatenate([path, 0.1 * path[:, :1]], axis=1)
 
 
-def total(stock: Sum) -> np.ndarray:
-    """A compensated sum as one number."""
-    return np.asarray(stock.high) + np.asarray(stock.low)
+def total(stock: Any) -> np.ndarray:
+    """A compensated sum of NumPy as one number."""
+    return stock.high + stock.low
 
 
 class Seen(NamedTuple):
-    """A run after each of its steps: arrays of the kernels, steps first."""
+    """A run after each of its steps: what the kernels carry, as arrays of NumPy with the steps first."""
 
-    state: State
-    record: Record
-    holdings: Holdings
+    state: Any
+    """`State`"""
+    record: Any
+    """`Record`"""
+    holdings: Any
+    """`Holdings`"""
 
 
 @dataclass(frozen=True)
 class World:
-    """A built world."""
+    """A built world, and the accounts in it that are on no ladder."""
 
     built: Built
-    accounts: Accounts
+    accounts: Any
+    """`Accounts` of NumPy."""
+
+    @property
+    def rules(self) -> Any:
+        """`World` of NumPy."""
+        return self.built.world
 
     @classmethod
     def of(cls, drawn: dict[str, Any], people: Crowd, folder: Path, **more: Any) -> World:
         """Write, read and build it."""
         run = configured(drawn, write(folder, people, drawn["inverse"]), **more)
         built = build(run, single_on_ladders=False)
-        assert built.accounts is not None and built.world.transfers is not None
+        accounts, transfers = built.accounts, built.world.transfers
+        assert accounts is not None and transfers is not None
         if drawn["floor_usd"] == 0:
-            nobody = replace(built.world.transfers, source=np.full(3, -1, np.int32))
+            nobody = replace(transfers, source=np.full(3, -1, np.int32))
             built = replace(built, world=replace(built.world, transfers=nobody))
-        return cls(built, replace(built.accounts, memory=True))
+        return cls(built, replace(accounts, memory=True))
 
     def walk(self, path: np.ndarray) -> Seen:
         """All steps of an hour."""
@@ -288,9 +296,14 @@ class World:
     @property
     def there(self) -> np.ndarray:
         """Whether a place in a block is an account, (k 1 b)."""
-        return np.asarray(self.accounts.count)[:, None] > 0
+        return self.accounts.count[:, None] > 0
 
-    def equity(self, held: Holdings, mark: np.ndarray, spot: np.ndarray) -> np.ndarray:
+    @property
+    def notional(self) -> np.ndarray:
+        """Of one copy of every account at the start [USD], at least 1, (k 1 b)."""
+        return np.maximum(np.abs(self.accounts.quantity).sum(axis=1), 1.0)[:, None]
+
+    def equity(self, held: Any, mark: np.ndarray, spot: np.ndarray) -> np.ndarray:
         """Of one copy of every account [USD], (step k p b).
 
         Args:
@@ -298,8 +311,7 @@ class World:
             mark: Over the start's, (step v a p).
             spot: The same of coins.
         """
-        assert held.coins is not None
-        inverse = np.asarray(self.built.world.inverse)[..., None]
+        inverse = self.rules.inverse[..., None]
         gain, money = np.where(inverse, 1 - 1 / mark, mark - 1) - held.paid, np.where(inverse, mark, 1.0)
         of_positions = held.quantity * self.of_accounts(gain * money)
         of_coins = held.coins * self.of_accounts(np.where(inverse, mark, spot))
@@ -307,17 +319,25 @@ class World:
 
     def of_accounts(self, of_markets: np.ndarray) -> np.ndarray:
         """Of numbers by market, (step v a p), those of each account's venue, (step k p a 1)."""
-        return np.moveaxis(of_markets[:, np.asarray(self.accounts.venue)], -1, 2)[..., None]
+        return np.moveaxis(of_markets[:, self.accounts.venue], -1, 2)[..., None]
+
+
+def walked(drawn: dict[str, Any], folder: Path, people: Crowd | None = None, **more: Any) -> tuple[World, Seen]:
+    """A world, and a run through it."""
+    people = crowd(drawn["seed"], drawn["coins"]) if people is None else people
+    world = World.of(drawn, people, folder, **more)
+    return world, world.walk(log_indices(drawn["way"], drawn["seed"]))
 
 
 @functools.cache
 def _compiled():
     def walk(exogenous, ladders, world, accounts):
-        carry, kept = kernel._open(ladders, world, accounts, *exogenous.shape[1:])
+        carry, kept = kernel._open(ladders, world, accounts, exogenous.shape[1], exogenous.shape[2])
         like = template(kept)
 
         def one(now, xs):
-            now = step(now, *xs, like, ladders, world, accounts)
+            log_index, depth = xs
+            now = step(now, log_index, depth, like, ladders, world, accounts)
             return now, (now.state, unpack(now.record, like), now.holdings)
 
         first = kernel._new_hour(carry, like, world)
