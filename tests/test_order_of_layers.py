@@ -218,3 +218,14 @@ def test_layers_act_in_order(folder):
 
     in_any_world()
     assert met == set(ORDER)
+
+
+@given(rules(**ONE_ROUND | {"close_at": "bankruptcy", "pool_usd": st.sampled_from([0.0, 1e5])}))
+@examples(20)
+def test_winners_pay_no_more_than_they_have(folder, drawn):
+    """At bankruptcy prices winners may lose, and socialised losses come on top; both leave them at least nothing."""
+    event = Event.of(drawn, folder)
+    held, world = event.seen.holdings, event.world
+    paid = world.there & ~held.hit[0] & (held.deleveraged[0] | np.any(held.taken[0] > 0, axis=2))
+    left = world.equity(held, event.mark, event.mark)[0] / world.notional
+    assert np.all(left[paid] > -1e-5)
