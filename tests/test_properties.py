@@ -27,7 +27,7 @@ from reference.drawn import (
     rules,
     total,
     walked,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
