@@ -18,13 +18,16 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels.account_deleveraging import Share
 from stress_kernels.account_rounds import Cross
-from stress_kernels.account_winners import Call, bearable
+from stress_kernels.account_winners import LOWEST, Call, bearable
 from stress_kernels.adl_ranking import Others, best_ranked, rate_by_profit
 from stress_kernels.ladder import ACCOUNTS, CLASSES, ENTRY, TOP, TOP_10, Kept, Ladders, quantity, row_at, total_row
 from stress_kernels.money import add_up
 from stress_kernels.policy import TOPS, Borne, nobody
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_PRO_RATA, World, side_sign
+
+_WHOLE = 1e20
+"""Rate at which every winner closes whole [contracts per USD of profit]."""
 
 
 @pytree
@@ -126,13 +129,18 @@ def deleverage(
     call = Call(asked > 0, price[:, :, ::-1])
     others = Others(cross, call, world.rules.adl_ranking)
     coins, profit, winners, largest = others.profitable()
-    got = jnp.minimum(asked, add_up(offered, 3) + coins)
+    available = add_up(offered, 3) + coins
+    got = jnp.minimum(asked, available)
     by_profit = (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None]
     taking = in_profit & (got > 0)[:, :, :, None]
 
     begun = quantity(left.row)
     place, share = best_ranked(got, winners, taking, left.rate, begun, ladders, reach, kept, mark_move, others)
     rate = rate_by_profit(got, offered, left.profit, profit, others)
+    # Where everybody closes whole, rounding in the search for a rate or a level must leave nobody a dust of a position.
+    everyone = asked >= available
+    rate = jnp.where(everyone, _WHOLE, rate)
+    share = replace(share, rate=rate, above=jnp.where(everyone, LOWEST, share.above))
     part = jnp.minimum(rate[:, :, :, None] * jnp.where(in_profit, left.profit, 0.0), 1.0)
     touched = _Touched(taking, by_profit, part, row_at(ladders, place), left.row, ladders, kept)
     return Deleveraged(
@@ -147,7 +155,7 @@ def deleverage(
             laddered=jnp.any(taking & (by_profit | (place > reach)), axis=3),
             profit=largest,
         ),
-        share=replace(share, rate=rate),
+        share=share,
         call=call,
     )
 
