@@ -131,9 +131,8 @@ def _due(now: Holdings, look: Look, block: Int[Array, " g"], path: Int[Array, " 
 def _to_sell(due: Due, price: Float[Array, "g a"]) -> Float[Array, "g a b"]:
     """Coins that are sold: the same share of each, as much as is needed at these prices, or all."""
     worth = add_up(due.coins * price[..., None], 1)
-    enough = worth > due.need
-    share = jnp.where(enough, due.need / jnp.where(enough, worth, 1.0), jnp.where(due.need > 0, 1.0, 0.0))
-    return share[:, None] * due.coins
+    # Bounded as a whole: of two comparisons of nearly equal sums the compiler may round one otherwise than the other.
+    return jnp.minimum(due.need / jnp.maximum(worth, 1e-30), 1.0)[:, None] * due.coins
 
 
 def _sale_price(

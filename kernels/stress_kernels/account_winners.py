@@ -99,7 +99,7 @@ def winners(
         total = jnp.sum(gain, axis=1, keepdims=True)
         loss = sign * (base(look) + at.gain - on_side(call.price, look.venue, lane, sign)) * at.money
         budget = have[:, None] * gain / jnp.where(total > 0, total, 1.0)
-        capacity = jnp.where(loss > 0, jnp.minimum(size, budget / jnp.where(loss > 0, loss, 1.0)), size)
+        capacity = jnp.where(loss > 0, jnp.minimum(size, budget / jnp.maximum(loss, 1e-30)), size)
     return Winners(
         sign=sign,
         size=size,
