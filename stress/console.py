@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stress.risk import Row
     from stress.run import Progress as Report
 
-_WIDTH = 110
+_WIDTH = 120
 """Columns where the output is not a terminal [characters]."""
 
 
@@ -35,7 +35,7 @@ _ACROSS = {
     "fund ": "insurance funds",
     "vault at ": "backstop vaults, per run",
     "ADL at ": "auto-deleveraging (ADL), volume per run",
-    "winners at ": "who pays for ADL (medians of runs with it, hour of the largest loss)",
+    "winners at ": "who pays for ADL, medians of runs with it",
     "sold at ": "collateral sold in the spot market, per run",
 }
 """Titles of the tables with one column a group, by what its groups start with."""

@@ -192,7 +192,7 @@ def _adl_rows(s: Summary) -> Iterator[Row]:
         yield _chance(group, "chance of any", adl.positive)
         if name in s.payers:
             yield Row(group, "winners' loss, mean", usd(s.payers[name].haircut))
-            yield Row(group, "winners' loss less the need, mean", usd(s.payers[name].overshoot))
+            yield Row(group, "less losers' need, mean", usd(s.payers[name].overshoot))
     for name, paid in s.payers.items():
         for variable, e in paid.medians.items():
             quantity, text = _PAYERS[variable]
