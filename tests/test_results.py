@@ -72,7 +72,7 @@ def backstopped() -> xr.Dataset:
     profit[:, 1, 2] = np.linspace(-8e6, 1e6, 10)
     profit[:, [0, 2], 2] = 0
     equity[:, :, 2] = 6.5e6 + np.cumsum(profit[:, :, 2], axis=1)
-    haircut[4:, 0, 1], haircut[4:, 2, 1], haircut[:, 1, 2] = 1e6, 3e6, 2e6
+    haircut[6:, 0, 1], haircut[6:, 2, 1], haircut[:, 1, 2] = 1e6, 3e6, 2e6
     asset = ds["asset"].values == "BTC"
     sold = np.zeros(ds["collateral_sold"].shape)
     sold[:, 1, 0, 4], sold[:, 1, 0, 1] = 3e6, np.arange(10) / 4.5 * 1e6
