@@ -67,8 +67,8 @@ class Payers:
     overshoot: float
     """Mean over paths of what that is above what the losers lacked at the mark, negative where below [USD]."""
     medians: Mapping[str, Estimate]
-    """Medians over paths with such a loss [1], by variable: of `adl_open_interest` the largest of an hour and market,
-    of the `adl_top_*` those of the hour in which winners lose most. What the run does not know is absent."""
+    """Medians over paths with ADL [1], by variable: of `adl_open_interest` the largest of an hour and market, of the
+    `adl_top_*` those of the hour in which winners lose most. What the run does not know is absent."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,15 @@ def vaults(ds: xr.Dataset, weight: np.ndarray) -> dict[str, VaultRisk]:
 
 
 def payers(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Payers]:
-    """By venue at which winners lose by deleveraging."""
+    """By venue that deleverages; where it does so at the mark, winners lose nothing and only open interest is known."""
     haircut, overshoot = by_path(ds, "adl_haircut", "hour", "venue"), by_path(ds, "adl_overshoot", "venue")
+    deleveraged = by_path(ds, "adl_volume", "venue") > 0
     found = {}
-    for v in np.flatnonzero((haircut > 0).any(axis=(0, 1))):
-        there, lost, worst = ds.isel(venue=v), haircut[:, :, v] > 0, haircut[:, :, v].argmax(axis=1)
+    for v in np.flatnonzero(deleveraged.any(axis=0)):
+        there, worst = ds.isel(venue=v), haircut[:, :, v].argmax(axis=1)
         values = {"adl_open_interest": there["adl_open_interest"].values.max(axis=(1, 2))}
         values |= {name: np.take_along_axis(there[name].values, worst[:, None], 1)[:, 0] for name in _IN_WORST_HOUR}
-        known = {name: lost.any(axis=1) & np.isfinite(of) for name, of in values.items()}
+        known = {name: deleveraged[:, v] & np.isfinite(of) for name, of in values.items()}
         found[str(ds["venue"].values[v])] = Payers(
             haircut=float(weight @ haircut[:, :, v].sum(axis=1)),
             overshoot=float(weight @ overshoot[:, v]),

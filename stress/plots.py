@@ -31,7 +31,7 @@ def overview(ds: xr.Dataset) -> Figure:
     """Four panels on one page, more where there is more to say, with what they say in one sentence as the title."""
     kept = sound(ds)
     panels = [hourly_volume, exceedance, fund_equity, absorption]
-    panels += [adl_payers] if (kept["adl_haircut"].values > 0).any() else []
+    panels += [adl_payers] if (kept["adl_top_10_share"].values > 0).any() else []
     panels += [collateral_sold] if (kept["collateral_sold"].values > 0).any() else []
     rows = -(-len(panels) // 2)
     height = 1.0 + 4.1 * rows
@@ -185,19 +185,19 @@ def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Share of winners' losses from deleveraging that the top 1 and 10 % of winners bear: median of runs with one."""
+    """Share of winners' losses from deleveraging that the top 1 and 10 % of winners bear: median of runs with ADL."""
     ds = sound(ds)
     ax = _axes(ax, "Who pays for auto-deleveraging (ADL)")
-    found = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
+    paid = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
+    found = {name: medians for name, medians in paid.items() if "adl_top_share" in medians}
     for label, name, colour, marker, shift in (
         ("top 1 % of winners by profit", "adl_top_share", BLUE, "o", -0.16),
         ("top 10 %", "adl_top_10_share", VERMILION, "D", 0.16),
     ):
-        known = [(row, medians[name]) for row, medians in enumerate(found.values()) if name in medians]
-        values = 100 * np.array([[e.value, e.low, e.high] for _, e in known]).reshape(-1, 3).T
-        _dots(ax, values[0], np.array([row for row, _ in known]) + shift, colour, marker, label)
-        for (row, e), share in zip(known, values[0], strict=True):
-            _beside(ax, risk.percent(e.value), share, row + shift, colour)
+        shares = np.array([medians[name].value for medians in found.values()])
+        _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
+        for row, share in enumerate(shares):
+            _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
     _rows(ax, list(found))
     ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
     ax.set_xticks(range(0, 101, 20))

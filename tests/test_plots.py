@@ -142,6 +142,10 @@ def test_panels_for_deleveraging_and_collateral_come_where_there_is_some(ds) -> 
     assert [text.get_text() for text in sold.texts[:2]] == ["1.00 M USD (25.0 %)", "3.00 M USD (75.0 %)"]
     assert rows(paid) == ["bybit", "okx"]
     assert [text.get_text() for text in paid.texts] == ["15.0 %", "10.0 %", "30.0 %", "20.0 %"]
+    bybit = full["venue"] == "bybit"
+    assert rows(
+        plots.adl_payers(full.assign({n: full[n].where(~bybit) for n in ("adl_top_share", "adl_top_10_share")}))
+    ) == ["okx"]
     assert "[%]" in paid.get_xlabel() and "[M USD]" in sold.get_xlabel()
 
 

@@ -56,6 +56,9 @@ def synthetic(paths: int = 512, hours: int = 24, seed: int = 7, jump_chance: flo
     arrays["fund_exhausted_hour"][:] = np.where(gone.any(axis=1), gone.argmax(axis=1), np.nan)
     arrays["open_interest"][:] = 60e9 * VENUE_SHARES[:, None] * ASSET_SHARES
     arrays["index_close"][:] = arrays["index_low"][:] = arrays["index_high"][:] = 1
+    for name in arrays:
+        if name.startswith("adl_top"):
+            arrays[name][:] = np.nan
     attrs = {"name": "synthetic", COMPLETE: True}
     return dataset(arrays, labels(paths, hours, VENUES, ASSETS, POOLS), attrs)
 
@@ -81,6 +84,7 @@ def backstopped() -> xr.Dataset:
         "absorbed_volume": (("path", "hour", "venue", "asset", "layer"), taken),
         "vault_profit": (("path", "hour", "venue"), profit),
         "vault_equity": (("path", "hour", "venue"), equity),
+        "adl_volume": (("path", "hour", "venue", "asset"), 10 * haircut[..., None] * asset),
         "adl_haircut": (("path", "hour", "venue", "asset"), haircut[..., None] * asset),
         "adl_overshoot": (("path", "hour", "venue", "asset"), -haircut[..., None] * asset / 2),
         "adl_open_interest": (("path", "hour", "venue", "asset"), haircut[..., None] * asset / 2e7),

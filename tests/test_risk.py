@@ -91,7 +91,8 @@ def shown(rows: list[risk.Row], group: str) -> dict[str, str]:
 
 
 def test_mechanisms_have_rows_where_they_do_something() -> None:
-    plain, ds = risk.summary_table(synthetic(paths=20, hours=3)), backstopped()
+    plain, ds = synthetic(paths=20, hours=3), backstopped()
+    plain = risk.summary_table(plain.assign(adl_volume=0 * plain["adl_volume"]))
     assert not any(row.group.startswith(("vault at", "winners at", "sold at")) for row in plain)
     rows = risk.summary_table(ds)
     assert {row.group for row in rows if row.group.startswith(("vault at", "winners at", "sold at"))} == {
@@ -123,6 +124,17 @@ def test_who_pays_for_deleveraging_is_of_runs_with_it_and_their_worst_hour() -> 
     adl = shown(rows, "ADL at bybit")
     assert (adl["winners' loss, mean"], adl["less losers' need, mean"]) == ("1.60 M USD", "-800 k USD")
     assert "winners' loss, mean" not in shown(rows, "ADL at binance")
+
+
+def test_deleveraging_at_the_mark_costs_winners_nothing() -> None:
+    ds = backstopped()
+    bybit = ds["venue"] == "bybit"
+    for name in ("adl_haircut", "adl_top_share", "adl_top_10_share"):
+        ds[name] = ds[name].where(~bybit, 0 if name == "adl_haircut" else np.nan)
+    rows = risk.summary_table(ds)
+    assert shown(rows, "winners at bybit") == {"largest share of an open interest": "15.0 %"}
+    adl = shown(rows, "ADL at bybit")
+    assert (adl["winners' loss, mean"], adl["less losers' need, mean"]) == ("0 USD", "-800 k USD")
 
 
 def test_collateral_sold_is_by_venue_with_the_share_of_each_token() -> None:
