@@ -27,8 +27,18 @@ if TYPE_CHECKING:
     from stress.risk import Row
     from stress.run import Progress as Report
 
-_WIDTH = 110
+_WIDTH = 120
 """Columns where the output is not a terminal [characters]."""
+
+
+_ACROSS = {
+    "fund ": "insurance funds",
+    "vault at ": "backstop vaults, per run",
+    "ADL at ": "auto-deleveraging (ADL), volume per run",
+    "winners at ": "who pays for ADL, medians of runs with it",
+    "sold at ": "collateral sold in the spot market, per run",
+}
+"""Titles of the tables with one column a group, by what its groups start with."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -48,7 +58,7 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
     from stress.risk import summary_table
 
     out, attrs, rows = console(), ds.attrs, summary_table(ds)
-    plain = [row for row in rows if not row.group.startswith(("fund ", "ADL at "))]
+    plain = [row for row in rows if not row.group.startswith(tuple(_ACROSS))]
     table = _table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
     last = None
     for row in plain:
@@ -60,8 +70,9 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
     for group, name, value in _facts(attrs):
         table.add_row(group, name, value)
     out.print(table)
-    out.print(_across("insurance funds", "fund ", rows))
-    out.print(_across("auto-deleveraging (ADL), volume per run", "ADL at ", rows))
+    for prefix, title in _ACROSS.items():
+        if any(row.group.startswith(prefix) for row in rows):
+            out.print(_across(title, prefix, rows))
     out.print(f"store    {escape(str(store))}", soft_wrap=True)
     out.print(f"picture  {escape(str(picture))}, .svg", soft_wrap=True)
 
@@ -79,16 +90,20 @@ def _facts(attrs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _across(title: str, prefix: str, rows: Sequence[Row]) -> Table:
-    """Rows whose group starts with `prefix`, one column a group, intervals below the figures."""
+    """Rows whose group starts with `prefix`, one column a group, intervals below the figures; a dash for none."""
     groups = list(dict.fromkeys(row.group for row in rows if row.group.startswith(prefix)))
-    cells = {(row.quantity, row.group): row for row in rows}
+    cells = {(row.quantity, row.group): row for row in rows if row.group in groups}
+    quantities = {group: [quantity for quantity, of in cells if of == group] for group in groups}
+    longest_first = sorted(quantities.values(), key=len, reverse=True)
     table = _table(title, "", *(group.removeprefix(prefix) for group in groups))
-    for quantity in dict.fromkeys(row.quantity for row in rows if row.group in groups):
-        found = [cells[quantity, group] for group in groups]
-        table.add_row(
-            quantity, *(row.value + (f"\n[dim]{_interval(row)}[/dim]" if _interval(row) else "") for row in found)
-        )
+    for quantity in dict.fromkeys(quantity for several in longest_first for quantity in several):
+        found = [cells.get((quantity, group)) for group in groups]
+        table.add_row(quantity, *(_cell(row) if row else "-" for row in found))
     return table
+
+
+def _cell(row: Row) -> str:
+    return row.value + (f"\n[dim]{_interval(row)}[/dim]" if _interval(row) else "")
 
 
 def _interval(row: Row) -> str:
@@ -105,7 +120,9 @@ def facts_of(built: Built, config: Run) -> list[str]:
     if built.accounts is not None:
         cross, number = coins_held(built.accounts).sum(axis=(0, 1)), float(np.sum(built.accounts.count))
     interest = (built.held.max(axis=2) + built.world.block).sum(axis=0)
-    parts = ", ".join(f"{asset} {usd(part)}" for asset, part in zip(config.assets, interest, strict=True))
+    listed = {asset for venue in config.venues.values() for asset in venue.markets}
+    by_asset = zip(config.assets, interest, strict=True)
+    parts = ", ".join(f"{asset} {usd(part)}" for asset, part in by_asset if asset in listed)
     exact = "exact: every trigger has a rung of its own"
     if not book.exact:
         exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"

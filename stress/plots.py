@@ -12,29 +12,40 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import ArrayLike
 
-from stress import intervals, risk
+from stress import absorbers, intervals, risk
 from stress.results import by_path, sound, weights
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 """The palette of Okabe and Ito: told apart with any colour vision."""
+PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
+"""In which order several lines or bars of one picture take them."""
 _GREY = "#555555"
 _WORST = 0.01
 
 
 def overview(ds: xr.Dataset) -> Figure:
-    """Four panels on one page, with what they say in one sentence as the title."""
+    """Four panels on one page, more where there is more to say, with what they say in one sentence as the title."""
     kept = sound(ds)
-    fig = Figure(figsize=(13, 9.2))
-    fig.subplots_adjust(left=0.065, right=0.98, bottom=0.095, top=0.845, wspace=0.2, hspace=0.42)
+    panels = [hourly_volume, exceedance, fund_equity, absorption]
+    panels += [adl_payers] if (kept["adl_top_10_share"].values > 0).any() else []
+    panels += [collateral_sold] if (kept["collateral_sold"].values > 0).any() else []
+    rows = -(-len(panels) // 2)
+    height = 1.0 + 4.1 * rows
+    fig = Figure(figsize=(13, height))
+    top, bottom = 1 - 1.43 / height, 0.87 / height
+    fig.subplots_adjust(left=0.08, right=0.98, bottom=bottom, top=top, wspace=0.22, hspace=0.46)
     FigureCanvasAgg(fig)
-    axes = fig.subplots(2, 2)
-    for draw, ax in zip((hourly_volume, exceedance, fund_equity, absorption), axes.flat, strict=True):
+    axes = list(fig.subplots(rows, 2).flat)
+    for draw, ax in zip(panels, axes, strict=False):
         draw(kept, ax)
-    fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.015, y=0.985, ha="left")
-    fig.text(0.015, 0.012, _caption(ds, kept), fontsize=9, color=_GREY)
+    for ax in axes[len(panels) :]:
+        ax.set_axis_off()
+    fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.015, y=1 - 0.14 / height, ha="left")
+    fig.text(0.015, 0.11 / height, _caption(ds, kept), fontsize=9, color=_GREY)
     return fig
 
 
@@ -44,15 +55,26 @@ def takeaway(ds: xr.Dataset) -> str:
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     usual = intervals.quantile(volume, [0.99], weight)[0]
     chance = intervals.probability(volume.max(axis=1) > risk.HOUR_THRESHOLD_USD, weight)
-    empty = np.isfinite(ds["fund_exhausted_hour"].values)
-    emptied = intervals.probability(empty.any(axis=1), weight)
-    funds = f"a fund is exhausted in {risk.percent(emptied.value)} of runs" if empty.any() else "no fund is exhausted"
     return (
         f"99 % of hours liquidate at most {risk.usd(usual)}. "
         f"An hour above {risk.usd(risk.HOUR_THRESHOLD_USD)} comes in\n"
         f"{risk.percent(chance.value)} of {len(ds['hour'])}-hour runs "
-        f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}), and {funds}."
+        f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}), and {_exhausted(ds, weight)}."
     )
+
+
+def _exhausted(ds: xr.Dataset, weight: np.ndarray) -> str:
+    """How often a fund, or a vault, loses all it has."""
+    emptied = {
+        "fund": np.isfinite(ds["fund_exhausted_hour"].values)[:, absorbers.funded(ds)],
+        "vault": (ds["vault_equity"].values.min(axis=1) <= 0)[:, absorbers.vaulted(ds)],
+    }
+    chances = {what: intervals.probability(empty.any(axis=1), weight).value for what, empty in emptied.items()}
+    hit = [f"a {what} in {risk.percent(chance)}" for what, chance in chances.items() if chance > 0]
+    if hit:
+        return f"{', '.join(hit)} of runs".replace(" in ", " is exhausted in ", 1)
+    there = " and ".join(f"no {what}" for what, empty in emptied.items() if empty.shape[1])
+    return f"{there} is exhausted" if there else "there is no insurance fund"
 
 
 def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
@@ -74,7 +96,8 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     _plain_log(ax, "y")
     if (lines <= 0).any():
         ax.set_ylim(bottom=floor)
-        ax.annotate("at the lower edge: zero", (0.01, 0.02), xycoords="axes fraction", fontsize=8, color=_GREY)
+        x, side = (0.99, "right") if lines[-1, -1] <= 0 else (0.01, "left")
+        ax.annotate("at the lower edge: zero", (x, 0.02), xycoords="axes fraction", fontsize=8, color=_GREY, ha=side)
     ax.set(xlim=(0, edges[-1]), xlabel="hours since the start [h]", ylabel="liquidated in the hour [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
     _legend(ax, ncols=4)
@@ -102,7 +125,9 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         xycoords=("data", "axes fraction"),
         xytext=(6, 0), textcoords="offset points", color=VERMILION, fontsize=9, va="top",
     )  # fmt: skip
-    ax.set(xscale="log", yscale="log", ylim=(smallest / 3, 1), xlim=(grid[0] / 1e6, grid[-1] / 1e6))
+    # Room for the words beside the line: a quarter of the axis.
+    right = max(grid[-1], headline * (headline / grid[0]) ** (1 / 3))
+    ax.set(xscale="log", yscale="log", ylim=(smallest / 3, 1), xlim=(grid[0] / 1e6, right / 1e6))
     ax.set(xlabel="liquidated in an hour [M USD]", ylabel="share of all hours above it [%]")
     _plain_log(ax, "x")
     _plain_log(ax, "y", 100)
@@ -111,58 +136,120 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 
 
 def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Fan chart of each insurance fund: median and 1 to 99 % at the end of each hour, lowest within it."""
-    ds, ax = sound(ds), _axes(ax, "Equity of the insurance funds")
-    weight, equity = weights(ds), ds["fund_equity"].values / 1e6
-    lowest = ds["fund_low"].values.min(axis=0) / 1e6
-    hours = np.arange(1, equity.shape[1] + 1)
+    """Fan chart of each fund with money and each vault: median and 1 to 99 % at the end of each hour, lowest within it.
+
+    Of a vault the lowest at the end of each hour.
+    """
+    ds = sound(ds)
+    weight, funds, vaults = weights(ds), absorbers.funded(ds), absorbers.vaulted(ds)
+    ax = _axes(ax, "Equity of the insurance funds" + (" and vaults" if vaults.any() else ""))
+    lines = [(str(ds["pool"].values[f]), *(ds[name].values[:, :, f] for name in ("fund_equity", "fund_low")))
+             for f in np.flatnonzero(funds)]  # fmt: skip
+    lines += [(f"{ds['venue'].values[v]}/vault", *(2 * [ds["vault_equity"].values[:, :, v]]))
+              for v in np.flatnonzero(vaults)]  # fmt: skip
+    hours = np.arange(1, ds.sizes["hour"] + 1)
     marker = "o-" if len(hours) < 3 else "-"
-    colours = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
-    for f, name in enumerate(ds["pool"].values):
-        colour = colours[f % len(colours)]
-        fan = np.array([intervals.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity[:, :, f].T])
+    for i, (name, equity, low) in enumerate(lines):
+        colour = PALETTE[i % len(PALETTE)]
+        fan = np.array([intervals.quantile(hour, [0.01, 0.5, 0.99], weight) for hour in equity.T]) / 1e6
         ax.fill_between(hours, fan[:, 0], fan[:, 2], color=colour, alpha=0.25, lw=0)
-        ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=str(name))
-        ax.plot(hours, lowest[:, f], color=colour, lw=1, ls=":")
+        ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=name)
+        ax.plot(hours, low.min(axis=0) / 1e6, color=colour, lw=1, ls=":")
+    if not lines:
+        ax.annotate("no fund has money", (0.5, 0.5), xycoords="axes fraction", ha="center", color=_GREY)
     ax.axhline(0, color=BLACK, lw=0.8)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.set(xlim=(0, hours[-1] + 0.02 * len(hours)), xlabel="hours since the start [h]", ylabel="fund equity [M USD]")
+    ax.set(xlim=(0, hours[-1] + 0.02 * len(hours)), xlabel="hours since the start [h]", ylabel="equity [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
     keys = [Line2D([], [], color=_GREY, lw=8, alpha=0.3), Line2D([], [], color=_GREY, lw=1, ls=":")]
     handles, names = ax.get_legend_handles_labels()
-    _legend(ax, [*handles, *keys], [*names, "1 to 99 %", "lowest"], ncols=5 if len(names) <= 3 else 4)
+    names += ["1 to 99 %", "lowest"]
+    _legend(ax, [*handles, *keys], names, ncols=5 if len(names) <= 5 and len("".join(names)) <= 48 else 3)
     return ax
 
 
 def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """What each layer took per path: the mean of all paths, and of the 1 % on which the funds fell most."""
-    ds, ax = sound(ds), _axes(ax, "What absorbed the forced orders, per run")
-    weight, taken = weights(ds), by_path(ds, "absorbed_volume", "layer")
-    falls = by_path(ds, "fund_drawdown")
-    worst = weight * (falls >= intervals.quantile(falls, [1 - _WORST], weight)[0])
+    """What each layer took per path: the mean of all paths, and of the 1 % on which funds and vaults lost most."""
+    ds = sound(ds)
+    ax = _axes(ax, "What absorbed the forced orders, per run")
+    return _amounts(ds, by_path(ds, "absorbed_volume", "layer"), ds["layer"].values, "taken in a run", ax)
+
+
+def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Coins of collateral sold per path, by token, as `absorption`."""
+    ds = sound(ds)
+    ax = _axes(ax, "Collateral sold in the spot market, per run")
+    sold = by_path(ds, "collateral_sold", "asset")
+    some = (sold > 0).any(axis=0)
+    return _amounts(ds, sold[:, some], ds["asset"].values[some], "sold in a run", ax)
+
+
+def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
+    """Share of winners' losses from deleveraging that the top 1 and 10 % of winners bear: median of runs with ADL."""
+    ds = sound(ds)
+    ax = _axes(ax, "Who pays for auto-deleveraging (ADL)")
+    paid = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
+    found = {name: medians for name, medians in paid.items() if "adl_top_share" in medians}
+    for label, name, colour, marker, shift in (
+        ("top 1 % of winners by profit", "adl_top_share", BLUE, "o", -0.16),
+        ("top 10 %", "adl_top_10_share", VERMILION, "D", 0.16),
+    ):
+        shares = np.array([medians[name].value for medians in found.values()])
+        _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
+        for row, share in enumerate(shares):
+            _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
+    _rows(ax, list(found))
+    ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
+    ax.set_xticks(range(0, 101, 20))
+    _legend(ax, ncols=2)
+    return ax
+
+
+def _amounts(ds: xr.Dataset, taken: np.ndarray, names: ArrayLike, what: str, ax: Axes) -> Axes:
+    """Rows of amounts, [path row]: the mean of all paths, and of the 1 % on which funds and vaults lost most."""
+    weight, falls = weights(ds), absorbers.falls(ds)
+    behind = "funds and vaults" if absorbers.vaulted(ds).any() else "funds"
+    worst = weight * ((falls >= intervals.quantile(falls, [1 - _WORST], weight)[0]) & (falls > 0))
     rows = np.arange(taken.shape[1])
     series = (
         ("mean of all paths", weight, BLUE, "o", -0.16),
-        ("mean of the 1 % worst for the funds", worst, VERMILION, "D", 0.16),
-    )
+        (f"mean of the 1 % worst for the {behind}", worst, VERMILION, "D", 0.16),
+    )[: 2 if worst.any() else 1]
     means = np.array([share @ taken / share.sum() for _, share, *_ in series])
     shown = means[means > 0] / 1e6
     left, right = (max(shown.min(), shown.max() * 1e-5) / 3, shown.max() * 30) if shown.size else (0.1, 10.0)
+    ax.set(xscale="log", xlim=(left, right), xlabel=f"{what} [M USD], log scale")
     for (label, _, colour, marker, shift), mean in zip(series, means, strict=True):
         where, some = np.maximum(mean / 1e6, left), mean / 1e6 > left
-        ax.hlines(rows[some] + shift, left, where[some], color=colour, lw=1.5, alpha=0.5)
-        ax.plot(where[some], rows[some] + shift, marker, color=colour, ms=7, ls="", label=label)
+        _dots(ax, where[some], rows[some] + shift, colour, marker, label)
         for row, amount in zip(rows, mean, strict=True):
             share = amount / mean.sum() if mean.sum() > 0 else 0.0
             text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
-            place = (max(amount / 1e6, left), row + shift)
-            ax.annotate(text, place, xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, color=colour)
-    ax.set(xscale="log", xlim=(left, right), ylim=(rows[-1] + 0.5, -0.5), xlabel="taken in a run [M USD], log scale")
-    ax.set_yticks(rows, [str(layer) for layer in ds["layer"].values])
-    ax.grid(False, axis="y")
+            _beside(ax, text, max(amount / 1e6, left), row + shift, colour)
+    _rows(ax, names)
     _plain_log(ax, "x")
     _legend(ax, ncols=2)
     return ax
+
+
+def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, label: str) -> None:
+    """Marks with lines to the left edge."""
+    ax.hlines(y, 0 if ax.get_xscale() == "linear" else ax.get_xlim()[0], x, color=colour, lw=1.5, alpha=0.5)
+    ax.plot(x, y, marker, color=colour, ms=7, ls="", label=label, clip_on=False)
+
+
+def _beside(ax: Axes, text: str, x: float, y: float, colour: str) -> None:
+    """Words to the right of a mark."""
+    place = {"xytext": (8, 0), "textcoords": "offset points", "va": "center"}
+    ax.annotate(text, (x, y), fontsize=9, color=colour, **place)
+
+
+def _rows(ax: Axes, names: ArrayLike) -> None:
+    """Names of rows at the left, the first one on top."""
+    labels = [str(name) for name in np.asarray(names)]
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.grid(False, axis="y")
 
 
 def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
@@ -230,5 +317,6 @@ def _caption(ds: xr.Dataset, kept: xr.Dataset) -> str:
     parts.append(f"{kept.sizes['path']:,} paths of {kept.sizes['hour']} h")
     if failed:
         parts.append(f"{failed:,} failed paths left out")
-    parts += [f"{word} {attrs[word]}" for word in ("seed", "version") if word in attrs]
+    parts += [f"seed {attrs['seed']}"] if "seed" in attrs else []
+    parts += [f"version {attrs['liqstress_version']}"] if "liqstress_version" in attrs else []
     return " | ".join(parts)

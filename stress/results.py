@@ -70,7 +70,13 @@ _TABLE = (
     _variable("fund_equity", _POOL, "float64", "USD", "insurance fund's equity at the end of the hour"),
     _variable("fund_low", _POOL, "float64", "USD", "insurance fund's lowest equity within the hour"),
     _variable("fund_drawdown", "path pool", "float64", "USD", "largest peak-to-trough fall of the fund's equity"),
-    _variable("fund_exhausted_hour", "path pool", "float32", "h", "first hour with fund equity <= 0; NaN if never"),
+    _variable(
+        "fund_exhausted_hour",
+        "path pool",
+        "float32",
+        "h",
+        "first hour with fund equity <= 0, in a fund that never has money the first of all; NaN if never",
+    ),
     _variable("adl_volume", _MARKET, "float32", "USD", "winners' positions closed by auto-deleveraging"),
     _variable("adl_haircut", _MARKET, "float32", "USD", "what deleveraged winners lost against the mark"),
     _variable(

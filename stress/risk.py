@@ -1,11 +1,11 @@
-"""What is read off a run: its volumes, funds and deleveraging, as figures and as lines of text.
+"""What is read off a run: its volumes and who absorbs them, as figures and as lines of text.
 
 Paths that failed (`status` other than 0) are left out and counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,35 +13,15 @@ import numpy as np
 import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
 
-from stress.intervals import LEVELS, Estimate, probability, quantile_intervals, shortfall_interval
+from stress import absorbers
+from stress.absorbers import Distribution, Payers, PoolRisk, Sold, VaultRisk, distribution
+from stress.intervals import Estimate, probability, shortfall_interval
 from stress.results import by_path, effective_paths, sound, weights
 
 HOUR_THRESHOLD_USD = 601e6
 """Liquidations of the headline hour at Binance, Bybit and OKX in 2025, weakly sourced [USD]."""
 DAY_THRESHOLD_USD = 1.57e9
 """Liquidations of the 24 hours around it [USD]."""
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """One quantity over paths, or over the hours of all paths."""
-
-    mean: float
-    quantiles: Mapping[float, Estimate]
-    """By level, as in `LEVELS`."""
-    largest: float
-    positive: Estimate
-    """Chance that a path has more than zero of it."""
-
-
-@dataclass(frozen=True)
-class PoolRisk:
-    """An insurance fund over the whole run [USD]."""
-
-    drawdown: Distribution
-    exhausted: Estimate
-    """Chance that equity falls to zero or below."""
-    socialised: Distribution
 
 
 @dataclass(frozen=True)
@@ -70,18 +50,14 @@ class Summary:
     """Chance that some `day_hours` consecutive hours sum to more than `day_threshold`."""
     long_share: float
     asset_shares: Mapping[str, float]
+    """Of assets with open interest: a token that is collateral only has none."""
+    pools: Mapping[str, PoolRisk]
+    vaults: Mapping[str, VaultRisk]
+    """By venue, where there is something to say; so are payers and sold."""
     adl: Mapping[str, Distribution]
     """Volume over the whole run, by venue [USD]."""
-    pools: Mapping[str, PoolRisk]
-
-
-def distribution(values: np.ndarray, weight: np.ndarray) -> Distribution:
-    """Mean, quantiles with intervals and largest value of [path] or [path hour]."""
-    values = np.asarray(values, dtype=np.float64)
-    rows = values.reshape(len(values), -1)
-    mean = float(weight @ rows.mean(axis=1) / weight.sum())
-    some = probability((rows > 0).any(axis=1), weight)
-    return Distribution(mean, quantile_intervals(values, LEVELS, weight), float(rows.max()), some)
+    payers: Mapping[str, Payers]
+    sold: Mapping[str, Sold]
 
 
 def summary(
@@ -93,6 +69,7 @@ def summary(
     volume, adl = by_path(kept, "liquidation_volume", "hour"), by_path(kept, "adl_volume", "venue")
     split = np.tensordot(weight, by_path(kept, "liquidation_volume", "asset", "side"), 1)
     split /= split.sum() or np.nan
+    held = (by_path(kept, "open_interest", "asset") > 0).any(axis=0) | (split > 0).any(axis=1)
     worst_path, worst_hour = np.unravel_index(volume.argmax(), volume.shape)
     day = min(24, volume.shape[1])
     days = sliding_window_view(volume, day, axis=1).sum(axis=-1)
@@ -111,23 +88,13 @@ def summary(
         day_hours=day,
         day_above=probability((days > day_threshold).any(axis=1), weight),
         long_share=float(split[:, list(kept["side"].values).index("long")].sum()),
-        asset_shares={str(a): float(share) for a, share in zip(kept["asset"].values, split.sum(axis=1), strict=True)},
+        asset_shares={str(kept["asset"].values[a]): float(split[a].sum()) for a in np.flatnonzero(held)},
+        pools=absorbers.pools(kept, weight),
+        vaults=absorbers.vaults(kept, weight),
         adl={str(name): distribution(adl[:, v], weight) for v, name in enumerate(kept["venue"].values)},
-        pools=_pools(kept, weight),
+        payers=absorbers.payers(kept, weight),
+        sold=absorbers.sold(kept, weight),
     )
-
-
-def _pools(ds: xr.Dataset, weight: np.ndarray) -> dict[str, PoolRisk]:
-    drawdown, socialised = ds["fund_drawdown"].values, by_path(ds, "socialised_loss", "pool")
-    exhausted = np.isfinite(ds["fund_exhausted_hour"].values)
-    return {
-        str(name): PoolRisk(
-            distribution(drawdown[:, f], weight),
-            probability(exhausted[:, f], weight),
-            distribution(socialised[:, f], weight),
-        )
-        for f, name in enumerate(ds["pool"].values)
-    }
 
 
 def usd(amount: float) -> str:
@@ -137,7 +104,7 @@ def usd(amount: float) -> str:
             scaled = amount / unit
             digits = 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
             return f"{scaled:,.{digits}f} {name}USD"
-    return f"{amount:.0f} USD"
+    return f"{amount:z.0f} USD"
 
 
 def percent(share: float) -> str:
@@ -160,36 +127,90 @@ class Row(NamedTuple):
 def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
     """The summary of a run as lines of text."""
     s = ds if isinstance(ds, Summary) else summary(ds)
-    names = {q: "median" if q == 0.5 else f"{100 * q:g} %" for q in LEVELS}
     rows = [Row("run", "paths", f"{s.paths:,}" + (f" ({s.failed:,} failed and left out)" if s.failed else ""))]
     if s.effective_paths < 0.999 * s.paths:
         rows.append(Row("run", "paths they are worth, by their weights", f"{s.effective_paths:,.0f}"))
-    hourly = [_money("hourly volume", f"{names[q]} of hours", e) for q, e in s.hourly.quantiles.items()]
+    hourly = [_money("hourly volume", f"{_level(q)} of hours", e) for q, e in s.hourly.quantiles.items()]
     rows += [*hourly, _money("hourly volume", "mean of the largest 1 % of hours", s.shortfall)]
     rows += [
         Row("hourly volume", f"largest (path {s.worst_path}, hour {s.worst_hour})", usd(s.hourly.largest)),
         _chance("chance per run", f"an hour above {usd(s.hour_threshold)}", s.some_hour_above),
         _chance("chance per run", f"{s.day_hours} h above {usd(s.day_threshold)}", s.day_above),
-        Row("composition", "longs", percent(s.long_share)),
-        *(Row("composition", asset, percent(share)) for asset, share in s.asset_shares.items()),
     ]
+    if s.hourly.largest > 0:
+        parts = {"longs": s.long_share, **s.asset_shares}
+        rows += [Row("composition", name, percent(share)) for name, share in parts.items()]
+    return [*rows, *_fund_rows(s), *_vault_rows(s), *_adl_rows(s), *_sold_rows(s)]
+
+
+def _fund_rows(s: Summary) -> Iterator[Row]:
     for name, pool in s.pools.items():
         group = f"fund {name}"
-        rows += [_money(group, f"drawdown, {names[q]} of runs", e) for q, e in pool.drawdown.quantiles.items()]
-        rows += [
-            Row(group, "drawdown, largest", usd(pool.drawdown.largest)),
-            _chance(group, "chance of exhaustion", pool.exhausted),
-            Row(group, "socialised loss, mean", usd(pool.socialised.mean)),
-            _money(group, "socialised loss, 99 % of runs", pool.socialised.quantiles[0.99]),
-            _chance(group, "chance of a socialised loss", pool.socialised.positive),
-        ]
+        if pool.funded:
+            for q, e in pool.drawdown.quantiles.items():
+                yield _money(group, f"drawdown, {_level(q)} of runs", e)
+            yield Row(group, "drawdown, largest", usd(pool.drawdown.largest))
+            yield _chance(group, "chance of exhaustion", pool.exhausted)
+        if pool.funded or pool.socialised.largest > 0:
+            yield Row(group, "socialised loss, mean", usd(pool.socialised.mean))
+            yield _money(group, "socialised loss, 99 % of runs", pool.socialised.quantiles[0.99])
+            yield _chance(group, "chance of a socialised loss", pool.socialised.positive)
+
+
+def _vault_rows(s: Summary) -> Iterator[Row]:
+    for name, vault in s.vaults.items():
+        group = f"vault at {name}"
+        yield Row(group, "profit, mean", usd(vault.mean))
+        for q, e in vault.profit.items():
+            yield _money(group, f"profit, {_level(q)} of runs", e)
+        yield Row(group, "profit, smallest", usd(vault.smallest))
+        yield _chance(group, "chance of a loss", vault.loss)
+        for q, e in vault.lowest.items():
+            yield _money(group, f"lowest equity, {_level(q)} of runs", e)
+        yield _chance(group, "chance of exhaustion", vault.exhausted)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.{2 if abs(ratio) < 9.995 else 1}f} x"
+
+
+_PAYERS = {
+    "adl_open_interest": ("largest share of an open interest", percent),
+    "adl_top_share": ("loss borne by the top 1 % of winners", percent),
+    "adl_top_10_share": ("loss borne by the top 10 % of winners", percent),
+    "adl_top_keeps_of_total": ("profit left to the top winner / all losses", _times),
+    "adl_top_keeps_of_largest": ("profit left to the top winner / largest loss", _times),
+}
+"""What to call a median of `Payers`, and how to write it."""
+
+
+def _adl_rows(s: Summary) -> Iterator[Row]:
     for name, adl in s.adl.items():
-        rows += [
-            Row(f"ADL at {name}", "volume, mean", usd(adl.mean)),
-            _money(f"ADL at {name}", "volume, 99 % of runs", adl.quantiles[0.99]),
-            _chance(f"ADL at {name}", "chance of any", adl.positive),
-        ]
-    return rows
+        group = f"ADL at {name}"
+        yield Row(group, "volume, mean", usd(adl.mean))
+        yield _money(group, "volume, 99 % of runs", adl.quantiles[0.99])
+        yield _chance(group, "chance of any", adl.positive)
+        if name in s.payers:
+            yield Row(group, "winners' loss, mean", usd(s.payers[name].haircut))
+            yield Row(group, "less losers' need, mean", usd(s.payers[name].overshoot))
+    for name, paid in s.payers.items():
+        for variable, e in paid.medians.items():
+            quantity, text = _PAYERS[variable]
+            yield Row(f"winners at {name}", quantity, text(e.value), f"{text(e.low)} to {text(e.high)}")
+
+
+def _sold_rows(s: Summary) -> Iterator[Row]:
+    for name, sold in s.sold.items():
+        group = f"sold at {name}"
+        yield Row(group, "volume, mean", usd(sold.volume.mean))
+        yield _money(group, "volume, 99 % of runs", sold.volume.quantiles[0.99])
+        yield _chance(group, "chance of any", sold.volume.positive)
+        for token, share in sold.shares.items():
+            yield Row(group, f"share of {token}", percent(share))
+
+
+def _level(q: float) -> str:
+    return "median" if q == 0.5 else f"{100 * q:g} %"
 
 
 def _money(group: str, quantity: str, e: Estimate) -> Row:

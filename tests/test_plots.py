@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from test_results import POOLS, synthetic
+from test_results import POOLS, backstopped, synthetic
 
 from stress import plots, risk
-from stress.results import LAYERS, by_path
+from stress.results import LAYERS, WITH_VAULT, by_path
 from stress.spec import RunError
 
 PANELS = (plots.hourly_volume, plots.exceedance, plots.fund_equity, plots.absorption)
@@ -84,6 +85,105 @@ def test_title_says_what_the_figures_say(ds) -> None:
     emptied = ds.copy(deep=True)
     emptied["fund_exhausted_hour"][:3, 2] = 5
     assert "a fund is exhausted in 1.0 % of runs" in plots.takeaway(emptied)
+
+
+def titles(fig: Figure) -> list[str]:
+    """Of the panels that are drawn."""
+    return [ax.get_title(loc="left") for ax in fig.axes if ax.axison]
+
+
+def entries(ax: Axes) -> list[str]:
+    """Of the legend."""
+    legend = ax.get_legend()
+    assert legend is not None
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def rows(ax: Axes) -> list[str]:
+    """Names at the left."""
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_a_vault_is_a_layer_and_is_drawn_beside_the_funds_that_have_money() -> None:
+    ds = backstopped()
+    ax = plots.absorption(ds)
+    assert rows(ax) == list(WITH_VAULT)
+    assert ax.texts[WITH_VAULT.index("vault")].get_text().startswith("15.0 M USD")
+    assert "mean of the 1 % worst for the funds and vaults" in entries(ax)
+    ax = plots.fund_equity(ds)
+    assert ax.get_title(loc="left") == "Equity of the insurance funds and vaults"
+    assert entries(ax) == ["binance/main", "bybit/main", "okx/vault", "1 to 99 %", "lowest"]
+    drawn = {str(line.get_label()): line for line in ax.lines}
+    np.testing.assert_allclose(np.asarray(drawn["okx/vault"].get_ydata()), [6.5, 2.5, 2.5])
+    assert len({drawn[name].get_color() for name in entries(ax)[:3]}) == 3
+
+
+def test_the_worst_paths_are_those_on_which_funds_and_vaults_lose_most() -> None:
+    """The vault loses most on the first path; on the last it gains, and no fund falls but for the rounding of none."""
+    ds = backstopped()
+    ds["fund_drawdown"][:, :2] = 0
+    ds["fund_drawdown"][-1, 2] = 100
+    ds["absorbed_volume"][:] = 0
+    ds["absorbed_volume"][0, 0, 0, 0, 0], ds["absorbed_volume"][-1, 0, 0, 0, 0] = 5e6, 9e6
+    worst = plots.absorption(ds).texts[len(WITH_VAULT)].get_text()
+    assert worst.startswith("5.00 M USD")
+    ds["vault_profit"][:] = 0
+    assert entries(plots.absorption(ds)) == ["mean of all paths"]
+
+
+def test_panels_for_deleveraging_and_collateral_come_where_there_is_some(ds) -> None:
+    more = ["Who pays for auto-deleveraging (ADL)", "Collateral sold in the spot market, per run"]
+    assert len(titles(plots.overview(ds))) == 4
+    full = backstopped()
+    assert titles(plots.overview(full))[4:] == more
+    assert titles(plots.overview(full.assign(collateral_sold=0 * full["collateral_sold"])))[4:] == more[:1]
+    sold, paid = plots.collateral_sold(full), plots.adl_payers(full)
+    assert rows(sold) == ["ETH", "DOGE"]
+    assert [text.get_text() for text in sold.texts[:2]] == ["1.00 M USD (25.0 %)", "3.00 M USD (75.0 %)"]
+    assert rows(paid) == ["bybit", "okx"]
+    assert [text.get_text() for text in paid.texts] == ["15.0 %", "10.0 %", "30.0 %", "20.0 %"]
+    bybit = full["venue"] == "bybit"
+    assert rows(
+        plots.adl_payers(full.assign({n: full[n].where(~bybit) for n in ("adl_top_share", "adl_top_10_share")}))
+    ) == ["okx"]
+    assert "[%]" in paid.get_xlabel() and "[M USD]" in sold.get_xlabel()
+
+
+def test_the_title_speaks_of_vaults_and_not_of_funds_without_money() -> None:
+    ds = backstopped()
+    assert plots.takeaway(ds).endswith("and a vault is exhausted in 20.0 % of runs.")
+    both = ds.copy(deep=True)
+    both["fund_exhausted_hour"][0, 0] = 1
+    assert plots.takeaway(both).endswith("and a fund is exhausted in 10.0 %, a vault in 20.0 % of runs.")
+    rich = ds.assign(vault_equity=ds["vault_equity"] + 1e9)
+    assert plots.takeaway(rich).endswith("and no fund and no vault is exhausted.")
+    none = ds.isel(pool=[2], venue=[0])
+    assert plots.takeaway(none).endswith("and there is no insurance fund.")
+    assert [text.get_text() for text in plots.fund_equity(none).texts] == ["no fund has money"]
+
+
+@pytest.mark.parametrize("names", [("a/b", "c/d"), ("binance/main", "bybit/main", "hyperliquid/vault")])
+def test_legends_stay_above_their_own_panel(ds, names) -> None:
+    """As wide as in the overview."""
+    fig = plots.overview(ds.isel(pool=slice(len(names))).assign_coords(pool=list(names)))
+    fig.draw_without_rendering()
+    for ax in fig.axes:
+        legend = ax.get_legend()
+        assert legend is not None
+        assert legend.get_window_extent().x1 <= ax.get_window_extent().x1
+
+
+@pytest.mark.parametrize("largest", [1e6, 500e6, 50e9])
+def test_words_at_the_headline_hour_stay_in_the_panel(ds, largest) -> None:
+    scale = largest / by_path(ds, "liquidation_volume", "hour").max()
+    ax = plots.exceedance(ds.assign(liquidation_volume=ds["liquidation_volume"] * scale))
+    ax.figure.draw_without_rendering()  # pyright: ignore[reportAttributeAccessIssue]
+    assert ax.texts[0].get_window_extent().x1 <= ax.get_window_extent().x1
+
+
+def test_the_caption_names_run_seed_and_version(ds) -> None:
+    fig = plots.overview(ds.assign_attrs(seed=5, liqstress_version="1.2.3"))
+    assert fig.texts[-1].get_text() == "synthetic | 300 paths of 24 h | seed 5 | version 1.2.3"
 
 
 @pytest.mark.parametrize("hours", [1, 2, 30])

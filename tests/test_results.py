@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stress.results import COMPLETE, COORDINATES, LAYERS, VARIABLES, coords, dataset, labels, open_run
+from stress.results import COMPLETE, COORDINATES, LAYERS, VARIABLES, WITH_VAULT, coords, dataset, labels, open_run
 from stress.spec import InputError
 
 VENUES = ("binance", "bybit", "okx")
@@ -56,8 +56,49 @@ def synthetic(paths: int = 512, hours: int = 24, seed: int = 7, jump_chance: flo
     arrays["fund_exhausted_hour"][:] = np.where(gone.any(axis=1), gone.argmax(axis=1), np.nan)
     arrays["open_interest"][:] = 60e9 * VENUE_SHARES[:, None] * ASSET_SHARES
     arrays["index_close"][:] = arrays["index_low"][:] = arrays["index_high"][:] = 1
+    for name in arrays:
+        if name.startswith("adl_top"):
+            arrays[name][:] = np.nan
     attrs = {"name": "synthetic", COMPLETE: True}
     return dataset(arrays, labels(paths, hours, VENUES, ASSETS, POOLS), attrs)
+
+
+def backstopped() -> xr.Dataset:
+    """Ten paths of three hours at three venues: okx has no fund but a vault, DOGE no market; ADL at bybit and okx."""
+    ds = synthetic(paths=10, hours=3)
+    nothing = np.zeros((10, 3, 3))
+    taken = np.insert(ds["absorbed_volume"].values, WITH_VAULT.index("vault"), 0, axis=-1)
+    taken[:, :, 2, :, WITH_VAULT.index("vault")] = 1e6
+    for name in ("liquidation_volume", "open_interest"):
+        ds[name].loc[{"asset": "DOGE"}] = 0
+    profit, equity, haircut = nothing * np.nan, nothing * np.nan, nothing.copy()
+    profit[:, 1, 2] = np.linspace(-8e6, 1e6, 10)
+    profit[:, [0, 2], 2] = 0
+    equity[:, :, 2] = 6.5e6 + np.cumsum(profit[:, :, 2], axis=1)
+    haircut[6:, 0, 1], haircut[6:, 2, 1], haircut[:, 1, 2] = 1e6, 3e6, 2e6
+    asset = ds["asset"].values == "BTC"
+    sold = np.zeros(ds["collateral_sold"].shape)
+    sold[:, 1, 0, 4], sold[:, 1, 0, 1] = 3e6, np.arange(10) / 4.5 * 1e6
+    top = np.where(haircut > 0, haircut / 1e7, np.nan)
+    made = {
+        "absorbed_volume": (("path", "hour", "venue", "asset", "layer"), taken),
+        "vault_profit": (("path", "hour", "venue"), profit),
+        "vault_equity": (("path", "hour", "venue"), equity),
+        "adl_volume": (("path", "hour", "venue", "asset"), 10 * haircut[..., None] * asset),
+        "adl_haircut": (("path", "hour", "venue", "asset"), haircut[..., None] * asset),
+        "adl_overshoot": (("path", "hour", "venue", "asset"), -haircut[..., None] * asset / 2),
+        "adl_open_interest": (("path", "hour", "venue", "asset"), haircut[..., None] * asset / 2e7),
+        "adl_top_share": (("path", "hour", "venue"), top / 2),
+        "adl_top_10_share": (("path", "hour", "venue"), top),
+        "adl_top_keeps_of_total": (("path", "hour", "venue"), np.where(np.arange(3) == 1, np.nan, 3 * top)),
+        "adl_top_keeps_of_largest": (("path", "hour", "venue"), np.where(np.arange(3) == 1, np.nan, 60 * top)),
+        "collateral_sold": (("path", "hour", "venue", "asset"), sold),
+    }
+    ds = ds.drop_dims("layer").assign_coords(layer=list(WITH_VAULT)).assign(made)
+    ds["fund_low"][..., 2] = ds["fund_equity"][..., 2] = 2 * np.sin(np.arange(3))  # rounding
+    ds["fund_drawdown"][:, 2], ds["fund_exhausted_hour"][:, 2] = 3, 0
+    ds["deficit"][..., 2] = ds["socialised_loss"][..., 2] = 1e8
+    return ds
 
 
 def test_table_declares_known_dims_in_one_order() -> None:

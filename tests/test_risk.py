@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import xarray as xr
-from test_results import synthetic
+from test_results import backstopped, synthetic
 
 from stress import intervals, risk
 from stress.results import by_path, weights
@@ -79,9 +79,96 @@ def test_quiet_run_has_no_shares_and_no_chances() -> None:
     s = risk.summary(ds.map(np.zeros_like).assign(fund_exhausted_hour=ds["fund_exhausted_hour"] * np.nan))
     assert np.isnan(s.long_share)
     assert s.hourly.largest == 0
+    assert "composition" not in {row.group for row in risk.summary_table(s)}
     assert s.some_hour_above.value == s.pools["okx/main"].exhausted.value == 0
     assert s.some_hour_above.high == pytest.approx(1 - 0.025 ** (1 / 30))
     assert all(row.value for row in risk.summary_table(s))
+
+
+def shown(rows: list[risk.Row], group: str) -> dict[str, str]:
+    """Value of each quantity of a group."""
+    return {row.quantity: row.value for row in rows if row.group == group}
+
+
+def test_mechanisms_have_rows_where_they_do_something() -> None:
+    plain, ds = synthetic(paths=20, hours=3), backstopped()
+    plain = risk.summary_table(plain.assign(adl_volume=0 * plain["adl_volume"]))
+    assert not any(row.group.startswith(("vault at", "winners at", "sold at")) for row in plain)
+    rows = risk.summary_table(ds)
+    assert {row.group for row in rows if row.group.startswith(("vault at", "winners at", "sold at"))} == {
+        "vault at okx", "winners at bybit", "winners at okx", "sold at binance",
+    }  # fmt: skip
+    for row in rows:
+        assert "nan" not in row.value + row.interval
+
+
+def test_a_vault_shows_profit_and_lowest_equity() -> None:
+    vault = shown(risk.summary_table(backstopped()), "vault at okx")
+    assert (vault["profit, mean"], vault["profit, smallest"]) == ("-3.50 M USD", "-8.00 M USD")
+    assert (vault["profit, median of runs"], vault["profit, 1 % of runs"]) == ("-4.00 M USD", "-8.00 M USD")
+    assert vault["lowest equity, median of runs"] == "2.50 M USD"
+    assert (vault["chance of a loss"], vault["chance of exhaustion"]) == ("80.0 %", "20.0 %")
+
+
+def test_who_pays_for_deleveraging_is_of_runs_with_it_and_their_worst_hour() -> None:
+    """At bybit four of ten paths, 1 and 3 M USD in two hours; what it keeps is not known there."""
+    rows = risk.summary_table(backstopped())
+    assert shown(rows, "winners at bybit") == {
+        "largest share of an open interest": "15.0 %",
+        "loss borne by the top 1 % of winners": "15.0 %",
+        "loss borne by the top 10 % of winners": "30.0 %",
+    }
+    okx = shown(rows, "winners at okx")
+    assert okx["profit left to the top winner / all losses"] == "0.60 x"
+    assert okx["profit left to the top winner / largest loss"] == "12.0 x"
+    adl = shown(rows, "ADL at bybit")
+    assert (adl["winners' loss, mean"], adl["less losers' need, mean"]) == ("1.60 M USD", "-800 k USD")
+    assert "winners' loss, mean" not in shown(rows, "ADL at binance")
+
+
+def test_deleveraging_at_the_mark_costs_winners_nothing() -> None:
+    ds = backstopped()
+    bybit = ds["venue"] == "bybit"
+    for name in ("adl_haircut", "adl_top_share", "adl_top_10_share"):
+        ds[name] = ds[name].where(~bybit, 0 if name == "adl_haircut" else np.nan)
+    rows = risk.summary_table(ds)
+    assert shown(rows, "winners at bybit") == {"largest share of an open interest": "15.0 %"}
+    adl = shown(rows, "ADL at bybit")
+    assert (adl["winners' loss, mean"], adl["less losers' need, mean"]) == ("0 USD", "-800 k USD")
+
+
+def test_collateral_sold_is_by_venue_with_the_share_of_each_token() -> None:
+    sold = shown(risk.summary_table(backstopped()), "sold at binance")
+    assert sold["volume, mean"] == "4.00 M USD"
+    assert (sold["share of ETH"], sold["share of DOGE"]) == ("25.0 %", "75.0 %")
+    assert "share of BTC" not in sold
+
+
+def test_a_fund_that_never_has_money_is_not_exhausted() -> None:
+    ds = backstopped()
+    assert not np.isnan(ds["fund_exhausted_hour"].sel(pool="okx/main")).any()
+    s = risk.summary(ds)
+    assert [pool.funded for pool in s.pools.values()] == [True, True, False]
+    okx = shown(risk.summary_table(s), "fund okx/main")
+    assert set(okx) == {"socialised loss, mean", "socialised loss, 99 % of runs", "chance of a socialised loss"}
+    assert okx["socialised loss, mean"] == "300 M USD"
+    quiet = risk.summary_table(ds.assign(socialised_loss=0 * ds["socialised_loss"]))
+    assert not shown(quiet, "fund okx/main")
+    assert "chance of exhaustion" in shown(quiet, "fund bybit/main")
+
+
+def test_a_fund_that_lost_all_within_the_first_hour_had_money() -> None:
+    ds = backstopped()
+    ds["fund_equity"][..., 0], ds["deficit"][..., 0] = 0, 4e8
+    ds["fund_drawdown"][:, 0], ds["fund_exhausted_hour"][:, 0] = 1.2e9, 0
+    assert shown(risk.summary_table(ds), "fund binance/main")["chance of exhaustion"] == "100 %"
+
+
+def test_tokens_without_a_market_have_no_share() -> None:
+    ds = backstopped()
+    assert list(risk.summary(ds).asset_shares) == ["BTC", "ETH", "SOL", "XRP"]
+    ds["open_interest"].loc[{"asset": "DOGE"}] = 5
+    assert shown(risk.summary_table(ds), "composition")["DOGE"] == "0 %"
 
 
 def test_the_same_run_prints_the_same() -> None:
@@ -111,7 +198,14 @@ def test_sums_by_path_do_not_lose_small_flows() -> None:
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(601e6, "601 M USD"), (1.57e9, "1.57 bn USD"), (0, "0 USD"), (999.7e6, "1.00 bn USD"), (12345, "12.3 k USD")],
+    [
+        (601e6, "601 M USD"),
+        (1.57e9, "1.57 bn USD"),
+        (0, "0 USD"),
+        (999.7e6, "1.00 bn USD"),
+        (12345, "12.3 k USD"),
+        (-0.2, "0 USD"),
+    ],
 )
 def test_amounts_read_as_people_write_them(amount, text) -> None:
     assert risk.usd(amount) == text
