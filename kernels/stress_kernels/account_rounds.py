@@ -1,6 +1,6 @@
 """A cascade round of the accounts on cross margin: who is triggered, and what waits.
 
-Looked at are the blocks in which somebody was seen at the trigger, and those in which something waits.
+Visited are the blocks in which the watch saw somebody at the trigger, and those in which something waits.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ _LANES = 8
 """Numbers that are added at once."""
 
 
+type Visit[T] = Callable[[Int[Array, " g"], Int[Array, " g"], T], T]
+
+
 @pytree
 class Cross:
     """Accounts on cross margin in a round."""
@@ -53,16 +56,18 @@ class Cross:
     number: Int[Array, " n"]
     """Of the round, counted through the run."""
 
-    def pairs[T](
-        self, wanted: Bool[Array, "k p"], visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], of: T, times: int = 1
-    ) -> T:
-        """Visit the pairs that are wanted on paths of the round; each is told its block and its lane."""
-        here = wanted & (self.lane >= 0)[None]
-        return for_pairs(here, times * self.accounts.pairs, lambda block, path, carry: visit(block, self.lane[path], carry), of)
+    def pairs[T](self, wanted: Bool[Array, "k p"], visit: Visit[T], of: T, times: int = 1) -> T:
+        """Visit the pairs that are wanted on paths of the round, `times` as many together as usual.
 
-    def pairs_at[T](
-        self, venues: Bool[Array, "v n"], visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], of: T
-    ) -> T:
+        `visit` is given their blocks, their lanes, and what `of` has become.
+        """
+
+        def visit_paths(block: Array, path: Array, carry: T) -> T:
+            return visit(block, self.lane[path], carry)
+
+        return for_pairs(wanted & (self.lane >= 0)[None], times * self.accounts.pairs, visit_paths, of)
+
+    def pairs_at[T](self, venues: Bool[Array, "v n"], visit: Visit[T], of: T) -> T:
         """Visit every block of some venues on some paths, seldom any."""
         return when(jnp.any(venues), lambda of: self.pairs(self.at_venues(venues), visit, of), of)
 

@@ -16,6 +16,9 @@ from stress_kernels.account_margin import Look, Owned, between_steps, radius, sh
 from stress_kernels.account_rounds import Cross, exists, look_at, noted, prices, who_is_tested
 from stress_kernels.accounts import LOOK, SAFE, Accounts, Holdings, open_holdings
 
+_TOGETHER = 4
+"""Times as many pairs as in a round: there are more, and less is done to each."""
+
 
 def open_watched(accounts: Accounts, paths: int) -> Holdings:
     """All accounts before the first step, every block with its radius: at the start all paths are alike."""
@@ -57,7 +60,7 @@ def watch(cross: Cross) -> Cross:
         )
 
     wanted = _reached(cross.holdings, accounts, log[..., cross.lane])
-    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings, 4))
+    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings, _TOGETHER))
 
 
 def funded(
