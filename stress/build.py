@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from scipy.special import pdtrc
 from stress_kernels.accounts import Accounts
 from stress_kernels.ladder import CLASSES, Ladders
-from stress_kernels.pytree import host, pytree, static
-from stress_kernels.shocks import brownian, jumps, points
+from stress_kernels.pytree import host
 from stress_kernels.world import (
     ADL_BANKRUPTCY,
     ADL_INDEX,
@@ -39,7 +34,8 @@ from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
 from stress.money import currencies, deviation, transfers, vaults, volume
 from stress.prices import load_replay
-from stress.scenarios import Diffusion, Gbm, Merton, Prescribed, Replay
+from stress.scenarios import Diffusion, Prescribed, Replay
+from stress.shock import Shock, compile_shock
 from stress.spec import InputError
 from stress.venues import Staging, WholeStaging
 
@@ -51,22 +47,6 @@ _RANKINGS = {"queue": ADL_QUEUE, "pro_rata": ADL_PRO_RATA, "water_filling": ADL_
 _BLOCK_SECONDS = 900.0
 _LANES, _LANES_WITH_ACCOUNTS = 64, 16
 """Paths that go through a round together; fewer with accounts on cross margin, of which few are hit at once."""
-
-
-@pytree
-class Shock:
-    """What moves the indices: a sum of processes, each of them optional."""
-
-    brownian: brownian.Brownian | None = None
-    jumps: jumps.Jumps | None = None
-    points: points.Points | None = None
-    steps: int = static(default=0)
-
-    def paths(self, keys: Array) -> Array:
-        """Log index after each step, (step a p), one path a key."""
-        parts = ((brownian, self.brownian), (jumps, self.jumps), (points, self.points))
-        drawn = [module.paths(params, keys, self.steps) for module, params in parts if params is not None]
-        return functools.reduce(jnp.add, drawn)
 
 
 @dataclass(frozen=True)
@@ -116,7 +96,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     return Built(
         world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
         ladders=book.ladders,
-        shock=_shock(run, replayed),
+        shock=compile_shock(run, replayed),
         book=book,
         start_price=start,
         accounts=accounts,
@@ -342,59 +322,6 @@ def _block(run: Run, held: np.ndarray) -> Any:
     longs = held[:, :, 0]
     share = longs / longs.sum() if longs.sum() > 0 else np.zeros_like(longs)
     return host(run.portfolio.block_usd * share, run.dtype)
-
-
-def _shock(run: Run, replayed: dict[str, np.ndarray]) -> Shock:
-    steps = run.horizon_hours * 3600 // run.step_seconds
-    days, assets, shock = run.step_seconds / _DAY, list(run.assets), run.shock
-    if isinstance(shock, Replay):
-        log = np.stack([shock.scale * (replayed[asset][1:] - replayed[asset][0]) for asset in assets], axis=1)
-        zero = host(0.0, run.dtype)
-        return Shock(points=points.Points(host(log, run.dtype), zero, zero), steps=steps)
-    if isinstance(shock, Prescribed):
-        minutes = (np.arange(steps) + 1) * run.step_seconds / 60
-        log = np.stack([shock.log_path(asset, minutes) for asset in assets], axis=1)
-        given = points.Points(
-            log=host(log, run.dtype),
-            size_sd=host(shock.jitter_size, run.dtype),
-            delay=host(shock.jitter_minutes * 60 / run.step_seconds, run.dtype),
-        )
-        return Shock(brownian=_brownian(shock.noise, assets, days, run.dtype), points=given, steps=steps)
-    return Shock(
-        brownian=_brownian(shock, assets, days, run.dtype),
-        jumps=_jumps(shock, assets, days, steps, run) if isinstance(shock, Merton) else None,
-        steps=steps,
-    )
-
-
-def _brownian(spec: Gbm | Merton | None, assets: list[str], days: float, dtype: str) -> brownian.Brownian | None:
-    return None if spec is None else brownian.Brownian(factor=host(spec.factor(assets, days), dtype))
-
-
-def _jumps(spec: Merton, assets: list[str], days: float, steps: int, run: Run) -> jumps.Jumps:
-    """Common jumps first, then each asset's own."""
-    sources = [(spec.common.per_day, spec.common.mean, spec.common.sd)]
-    loading = [[spec.common.beta.get(asset, 0.0) for asset in assets]]
-    for name, own in spec.own.items():
-        sources.append((own.per_day, own.mean, own.sd))
-        loading.append([float(asset == name) for asset in assets])
-    per_day, mean, sd = (np.array(column) for column in zip(*sources, strict=True))
-    expected = float(per_day.max()) * days * steps
-    shortest, longest = (60 * minutes / run.step_seconds for minutes in spec.common.minutes)
-    return jumps.Jumps(
-        per_step=host(per_day * days, run.dtype),
-        mean=host(mean, run.dtype),
-        sd=host(sd, run.dtype),
-        loading=host(loading, run.dtype),
-        shortest=host(shortest, run.dtype),
-        longest=host(longest, run.dtype),
-        most=_most_jumps(expected),
-    )
-
-
-def _most_jumps(expected: float) -> int:
-    """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
-    return next(most for most in itertools.count(1) if pdtrc(most, expected) < 1e-9)
 
 
 def on_device(built: Built) -> tuple[World, Ladders, Shock]:

@@ -283,7 +283,7 @@ def _watch(state: State, memory: Memory, world: World) -> tuple[State, Memory]:
     gone = exhausted(state.extremes.fund_low) & jnp.isnan(state.funds.exhausted_hour)
     funds = replace(
         state.funds,
-        adl_on=(share <= 1) & (equity <= (1 - share) * rolling),
+        adl_on=(share <= 1) & (exhausted(equity) | (equity <= (1 - share) * rolling)),
         exhausted_hour=jnp.where(gone, hour, state.funds.exhausted_hour),
     )
     return replace(state, funds=funds), replace(memory, block_peaks=peaks)

@@ -228,7 +228,7 @@ def close_step(state: State) -> None:
     for f, window in enumerate(state.equity_window):
         window.append(equity[f])
         share = world.adl_share[state.pool_venue[f]]
-        state.drawdown_adl[f] = equity[f] <= (1 - share) * max(window)  # false where the share is nan
+        state.drawdown_adl[f] = not np.isnan(share) and equity[f] <= max((1 - share) * max(window), 1.0)  # to a dollar
     out["fund_equity"][hour] = equity
     out["vault_equity"][hour] = state.vault.equity(prices)
     out["vault_profit"][hour] = out["vault_equity"][hour] - state.vault.before
