@@ -19,7 +19,7 @@ Three things are approximations by design, each measured here on its own:
 import numpy as np
 import pytest
 import reference.twin
-from reference.bridge import engine, in_trigger_order, twin_of, watch_as_often
+from reference.bridge import engine, in_trigger_order, twin_of, watch_as_often, where_lost
 from reference.population import THIN, paths, positions_of, stressed
 
 MILLION = 1e6
@@ -186,6 +186,7 @@ def test_defaults(both):
 
 def who_paid(ours, theirs) -> dict[str, float]:
     """What ladders make of who pays for deleveraging: mean shares, less the twin's; sums, over the twin's, less 1."""
+    ours, theirs = where_lost(ours, theirs), where_lost(theirs, theirs)
     shares = ("adl_top_share", "adl_top_10_share", "adl_open_interest")
     apart = {name: float(np.nanmean(ours[name]) - np.nanmean(theirs[name])) for name in shares}
     return apart | {name: error(ours, theirs, name) for name in ("adl_volume", "adl_haircut")} | {
