@@ -196,7 +196,7 @@ def who_paid(ours, theirs) -> dict[str, float]:
 
 
 WHO_PAID = {
-    "queue": {"adl_top_share": 0.01, "adl_top_10_share": 0.025, "adl_accounts": 0.02},
+    "queue": {"adl_top_share": 0.05, "adl_top_10_share": 0.06, "adl_accounts": 0.02},
     "pro_rata": {"adl_top_share": 0.01, "adl_top_10_share": 0.01, "adl_accounts": 0.01},
     "water_filling": {"adl_top_share": 0.05, "adl_top_10_share": 0.1, "adl_accounts": 0.6},
 }
@@ -212,8 +212,8 @@ def test_who_pays_for_deleveraging(both, ranking):
 
     |               | queue        | pro_rata     | water_filling |
     |---------------|--------------|--------------|---------------|
-    | top 1 %       | 9.7, 9.4 %   | 22.9, 23.5 % | 9.7, 13.0 %   |
-    | top 10 %      | 37.0, 35.6 % | 62.0, 62.5 % | 37.0, 43.4 %  |
+    | top 1 %       | 9.7, 13.1 %  | 22.9, 23.4 % | 9.7, 11.3 %   |
+    | top 10 %      | 37.0, 41.8 % | 62.0, 62.6 % | 37.0, 42.8 %  |
     | accounts, k   | 569, 575     | 1526, 1526   | 569, 1074     |
 
     In all: overshoot -3, adl volume -0.14, haircut -0.08 %; by water filling the worst hour 0.28, deficit +0.36 %.
