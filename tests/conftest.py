@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,6 +92,20 @@ adl = { ranking = "queue", close_at = "bankruptcy" }
 funding = { interval_hours = 8, interest = 0.0001, clamp = 0.0005, cap = 0.003, source = "made up for tests" }
 pools = [{ name = "main", equity_usd = 500, takeover_multiple = 3, source = "made up for tests" }]
 """ + "".join(MARKET.format(asset=asset) for asset in ("BTC", "ETH"))
+
+
+_MAPPED = 30_000
+"""Pieces of memory after which programs are dropped; Linux gives a process 65,530, and a program may take 2,000."""
+
+
+@pytest.fixture(autouse=True)
+def few_programs() -> Iterator[None]:
+    """Drop compiled programs before there are so many that the next one finds no memory to map and the tests die."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MAPPED:
+        jax.clear_caches()
+        gc.collect()
 
 
 class Outcome(NamedTuple):
