@@ -22,6 +22,8 @@ Bools = NDArray[np.bool_]
 
 BLOCK_OF_ACCOUNTS = 64
 """Accounts that are looked at together."""
+APART_FROM = 64 * BLOCK_OF_ACCOUNTS
+"""Accounts of a venue from which longs, shorts and those with both have blocks of their own."""
 PAIRS = 8
 """Blocks that are looked at together, each on a path of its own."""
 STATE_BYTES = 2**30
@@ -112,7 +114,7 @@ def compile_accounts(
     currencies: Currencies | None = None,
     volatility: Array | None = None,
 ) -> Accounts:
-    """Lay accounts into blocks of one venue and direction, in the order of the price move that can reach them.
+    """Lay accounts into blocks of one venue, in the order of the price move that can reach them; many by direction too.
 
     Args:
         cross: The accounts.
@@ -150,7 +152,8 @@ def compile_accounts(
     pace = _pace(volatility, assets)
     distance = (weighted - required) / np.maximum(size @ pace, 1e-12)
     long, short = np.any(contracts > 0, axis=1), np.any(contracts < 0, axis=1)
-    kind = 3 * cross.venue + np.where(long & short, 2, short)
+    many = np.bincount(cross.venue, minlength=venues)[cross.venue] >= APART_FROM
+    kind = 3 * cross.venue + np.where(many, np.where(long & short, 2, short), 0)
     order = np.lexsort((distance, kind))
     place, blocks = _blocks(kind[order])
     shape = (blocks, BLOCK_OF_ACCOUNTS)

@@ -397,7 +397,9 @@ def differing(ours, theirs, differs: tuple = ()) -> list[str]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
+    """With blocks by direction, as large populations have them; the random worlds below have mixed ones."""
     watch_as_often(monkeypatch)
+    monkeypatch.setattr("stress.cross.APART_FROM", 0)
     case = CASES[name]
     ours, theirs = simulated(case, tmp_path)
     with_vault = case.venue.get("vault") is not None

@@ -5,7 +5,8 @@
 
 100,000 accounts over six assets at one venue, 24 hours of one-minute steps, on an ordinary day and in a crash. The loop
 is compiled on the spot where there is a g++. Before anything is timed, both must close equally many accounts on the
-same prices, path by path. `account-path-steps/s` of a row are its accounts x paths x steps over its median time.
+same prices, path by path; what the loop closes it forgets: no order, no layer, no fund. `account-path-steps/s`
+of a row are its accounts x paths x steps over its median time.
 """
 
 from __future__ import annotations
