@@ -36,6 +36,7 @@ class Listed:
 
 
 def listed(wanted: Bool[Array, "k p"]) -> Listed:
+    """Count what is wanted, level by level."""
     blocks, paths = wanted.shape
     rows = -(-blocks // _WIDTH)
     grouped = jnp.pad(wanted, ((0, rows * _WIDTH - blocks), (0, 0))).reshape(rows, _WIDTH, paths)

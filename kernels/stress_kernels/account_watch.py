@@ -43,18 +43,19 @@ def watch(cross: Cross) -> Cross:
         waiting = jnp.any(now.waiting[block, path] > 0, axis=1)
         alive = ~waiting & (accounts.count[block] > 0) & jnp.any(look.quantity != 0, axis=1)
         tested, begun = who_is_tested(now, alive, block, path)
-        near = radius(look, tested, accounts)
+        free = radius(look, tested, accounts)
         alert = jax.lax.cond(
-            jnp.any((near <= 0) & exists(cross, block)),
+            jnp.any((free <= 0) & exists(cross, block)),
             lambda: jnp.any(tested & short_of_margin(look, accounts), axis=1),
-            lambda: jnp.zeros_like(near, bool),
+            lambda: jnp.zeros_like(free, bool),
         )
-        safe = jnp.where(alert, block.shape[0] + now.radius.shape[0], block)
+        # Of a block on alert nothing is written but that: the round that it asks for finds the rest as it was.
+        safe = jnp.where(alert, len(accounts.venue), block)
         return replace(
             now,
             closing=now.closing.at[safe, path].set(waiting, mode="drop"),
             anchor=now.anchor.at[:, safe, path].set(log[look.venue, :, lane].T, mode="drop"),
-            radius=now.radius.at[safe, path].set(near, mode="drop"),
+            radius=now.radius.at[safe, path].set(free, mode="drop"),
             alert=now.alert.at[block, path].set(alert, mode="drop"),
             rests=noted(now.rests, safe, path, alive & ~tested, begun & ~tested),
         )

@@ -173,6 +173,7 @@ def _cascade(
     moving = (state, reach, jnp.zeros(paths))
 
     def crossed(holdings: Holdings | None, chosen: Array, quotes: Quotes, rounds: Array) -> Cross | None:
+        """Accounts on cross margin on some paths, where there are any."""
         if accounts is None or holdings is None:
             return None
         lane = jnp.full(paths, -1).at[chosen].set(jnp.arange(len(chosen)))
