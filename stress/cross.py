@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stress_kernels.accounts import Accounts, Collateral, open_holdings
+from stress_kernels.accounts import Accounts, Collateral, Group, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
@@ -26,6 +26,8 @@ APART_FROM = 64 * BLOCK_OF_ACCOUNTS
 """Accounts of a venue from which longs, shorts and those with both have blocks of their own."""
 PAIRS = 8
 """Blocks that are looked at together, each on a path of its own."""
+_EITHER = 2
+"""Kind of a block with longs and shorts, after those with longs alone and those with shorts alone."""
 STATE_BYTES = 2**30
 """What the state of all accounts may take on one device [bytes]."""
 FEWEST_PATHS = 16
@@ -153,7 +155,7 @@ def compile_accounts(
     distance = (weighted - required) / np.maximum(size @ pace, 1e-12)
     long, short = np.any(contracts > 0, axis=1), np.any(contracts < 0, axis=1)
     many = np.bincount(cross.venue, minlength=venues)[cross.venue] >= APART_FROM
-    kind = 3 * cross.venue + np.where(many, np.where(long & short, 2, short), 0)
+    kind = 3 * cross.venue + np.where(many & ~(long & short), short, _EITHER)
     order = np.lexsort((distance, kind))
     place, blocks = _blocks(kind[order])
     shape = (blocks, BLOCK_OF_ACCOUNTS)
@@ -169,8 +171,9 @@ def compile_accounts(
     def of_rule(kind: type, name: str, missing: Any, dtype: Any = None) -> Any:
         return of_venue(lambda s: getattr(s.staging, name) if isinstance(s.staging, kind) else missing, missing, dtype)
 
-    venue = np.zeros(blocks, np.int32)
-    venue[place // BLOCK_OF_ACCOUNTS] = cross.venue[order]
+    kind_of_block = np.zeros(blocks, np.int32)
+    kind_of_block[place // BLOCK_OF_ACCOUNTS] = kind[order]
+    venue = kind_of_block // 3
     falls, rises = _against(laid(contracts), laid(owned), None if currencies is None else currencies.inverse[venue])
     over_pace = np.tile(1 / pace, 1 if currencies is None else 2)[:, None]
     return Accounts(
@@ -198,7 +201,7 @@ def compile_accounts(
         pace=host(pace, dtype),
         falls=host(falls * over_pace, dtype),
         rises=host(rises * over_pace, dtype),
-        blocks=tuple(np.bincount(venue, minlength=venues).tolist()),
+        groups=_groups(kind_of_block, falls, rises),
         pairs=PAIRS,
         memory=any(s.pause_steps > 0 or isinstance(s.staging, FractionStaging) for s in first.values()),
     )
@@ -233,6 +236,16 @@ def _against(contracts: Array, owned: Array, inverse: Bools | None) -> tuple[Boo
     coins = np.any(owned != 0, axis=2).T
     either, spot = inverse.T & (long | short | coins), ~inverse.T & coins
     return np.concatenate([long | either, spot]), np.concatenate([short | either, spot])
+
+
+def _groups(kind: NDArray[np.int32], falls: Bools, rises: Bools) -> tuple[Group, ...]:
+    """Blocks of one kind, and what is against them; of those with both sides anything may be."""
+    groups = []
+    for each in np.unique(kind):
+        here, either = kind == each, each % 3 == _EITHER
+        directions = (bool(either or np.any(table[:, here])) for table in (falls, rises))
+        groups.append(Group(int(each) // 3, int(here.sum()), *directions))
+    return tuple(groups)
 
 
 def _blocks(kind: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:

@@ -51,7 +51,6 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
     zero = jnp.zeros_like(routes.normal.book)
     none = Settled(zero, zero, zero, zero, zero, zero, zero)
     terms = tuple(_terms(fills, world) for fills in (routes.normal, routes.near, routes.direct))
-    wanted = cross.holdings.busy
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, tuple[Settled, ...]]) -> tuple[Holdings, tuple]:
         now, sums = carry
@@ -83,7 +82,8 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
         now = _traded(now, look, block, path, closed, earned, closed * went.fee)
         return now, tuple(traded(to, of) for of, to in enumerate(sums))
 
-    holdings, sums = cross.pairs(wanted, visit, (cross.holdings, (none, none, none)))
+    assert cross.touched is not None
+    holdings, sums = cross.pairs(cross.touched, visit, (cross.holdings, (none, none, none)))
     return replace(cross, holdings=holdings), *sums
 
 

@@ -25,7 +25,9 @@ class Listed:
     """Which pairs are wanted."""
 
     words: UInt[Array, "w p"]
-    """A bit for each of 32 blocks."""
+    """A bit for each of up to 32 blocks."""
+    first: Int[Array, " w"]
+    """Block of each word's first bit."""
     upto: tuple[Float[Array, "group member"], ...]
     """Pairs in every group up to and with each member; words are the members of the first level."""
 
@@ -35,20 +37,31 @@ class Listed:
         return self.upto[-1][0, -1].astype(jnp.int32)
 
 
-def listed(wanted: Bool[Array, "k p"]) -> Listed:
-    """Count what is wanted, level by level."""
-    blocks, paths = wanted.shape
-    rows = -(-blocks // _WIDTH)
-    grouped = jnp.pad(wanted, ((0, rows * _WIDTH - blocks), (0, 0))).reshape(rows, _WIDTH, paths)
-    # Bit by bit, along the paths.
-    words = functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(_WIDTH)])
-    counts, upto = jax.lax.population_count(words).astype(jnp.float32).reshape(-1), []
+def listed(*wanted: Bool[Array, "_ p"]) -> Listed:
+    """Count what is wanted, level by level; of blocks that come in several parts, one part after the other."""
+    words, first, start = [], [], 0
+    for part in wanted:
+        # Words of one part alone: the compiler then works it out while it counts.
+        words.append(_bits(part))
+        first += range(start, start + part.shape[0], _WIDTH)
+        start += part.shape[0]
+    # Once, although what follows reads them twice.
+    bits = jax.lax.optimization_barrier(jnp.concatenate(words))
+    counts, upto = jax.lax.population_count(bits).astype(jnp.float32).reshape(-1), []
     while True:
         groups = -(-counts.size // _WIDTH)
         upto.append(_running(jnp.pad(counts, (0, groups * _WIDTH - counts.size)).reshape(groups, _WIDTH)))
         counts = upto[-1][:, -1]
         if groups == 1:
-            return Listed(words, tuple(upto))
+            return Listed(bits, jnp.array(first, jnp.int32), tuple(upto))
+
+
+def _bits(wanted: Bool[Array, "k p"]) -> UInt[Array, "w p"]:
+    """Words of 32 blocks, bit by bit, along the paths."""
+    blocks, paths = wanted.shape
+    rows = -(-blocks // _WIDTH)
+    grouped = jnp.pad(wanted, ((0, rows * _WIDTH - blocks), (0, 0))).reshape(rows, _WIDTH, paths)
+    return functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(_WIDTH)])
 
 
 def _running(counts: Float[Array, "group member"]) -> Float[Array, "group member"]:
@@ -60,31 +73,31 @@ def find(of: Listed, place: Int[Array, " g"], blocks: int) -> tuple[Int[Array, "
     """Block and path of the pairs at some places of the list; block number `blocks` past its end."""
     rest, at = place.astype(jnp.float32), jnp.zeros_like(place)
 
-    def descend(upto: Float[Array, "g member"], at: Array, rest: Array) -> tuple[Array, Array]:
+    def descend(upto: Float[Array, "g member"], rest: Array) -> tuple[Array, Array]:
         passed = upto <= rest[:, None]
         child = jnp.minimum(jnp.sum(passed, axis=1, dtype=at.dtype), _WIDTH - 1)
-        return at * _WIDTH + child, rest - jnp.max(jnp.where(passed, upto, 0.0), axis=1)
+        return child, rest - jnp.max(jnp.where(passed, upto, 0.0), axis=1)
 
     for level in reversed(of.upto):
-        at, rest = descend(level[at], at, rest)
+        child, rest = descend(level[at], rest)
+        at = at * _WIDTH + child
     paths = of.words.shape[1]
     row, path = at // paths, at % paths
     word = of.words.reshape(-1)[jnp.minimum(at, of.words.size - 1)]
     below = word[:, None] & ((jnp.uint32(2) << jnp.arange(_WIDTH, dtype=jnp.uint32)) - jnp.uint32(1))[None]
-    block, _ = descend(jax.lax.population_count(below).astype(jnp.float32), row, rest)
-    return jnp.where(place < of.count, block, blocks), path
+    bit, _ = descend(jax.lax.population_count(below).astype(jnp.float32), rest)
+    return jnp.where(place < of.count, of.first[jnp.minimum(row, of.first.size - 1)] + bit, blocks), path
 
 
-def for_pairs[T](
-    wanted: Bool[Array, "k p"], size: int, visit: Callable[[Int[Array, " g"], Int[Array, " g"], T], T], carry: T
-) -> T:
-    """Visit all pairs that are wanted, `size` at a time; the last ones are filled up with block number K."""
-    # What is wanted is worked out once, along the paths, and then counted.
-    of = listed(jax.lax.optimization_barrier(wanted))
+def for_pairs[T](of: Listed, blocks: int, size: int, visit: Callable[[Array, Array, T], T], carry: T) -> T:
+    """Visit all pairs of a list, `size` at a time; the last ones are filled up with block number `blocks`.
+
+    `visit` is given their blocks, their paths, and what `carry` has become.
+    """
 
     def turn(now: tuple[Array, T]) -> tuple[Array, T]:
         at, carry = now
-        block, path = jax.lax.optimization_barrier(find(of, at + jnp.arange(size), wanted.shape[0]))
+        block, path = jax.lax.optimization_barrier(find(of, at + jnp.arange(size), blocks))
         return at + size, visit(block, path, carry)
 
     return jax.lax.while_loop(lambda now: now[0] < of.count, turn, (jnp.zeros((), jnp.int32), carry))[1]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -22,7 +23,7 @@ from stress_kernels.account_margin import (
     weighted_equity,
     without_equity,
 )
-from stress_kernels.account_pairs import for_pairs
+from stress_kernels.account_pairs import Listed, for_pairs, listed
 from stress_kernels.account_staging import coins_to_close, only_a_share
 from stress_kernels.accounts import Accounts, Holdings, Rests
 from stress_kernels.money import add_up
@@ -55,17 +56,25 @@ class Cross:
     """On these, at the round's opening."""
     number: Int[Array, " n"]
     """Of the round, counted through the run."""
+    touched: Listed | None = None
+    """Pairs in which anybody was at the trigger when the round opened, or something waits."""
 
-    def pairs[T](self, wanted: Bool[Array, "k p"], visit: Visit[T], of: T, times: int = 1) -> T:
-        """Visit the pairs that are wanted on paths of the round, `times` as many together as usual.
+    def listed(self, *wanted: Bool[Array, "_ p"]) -> Listed:
+        """Which of some pairs, of all blocks in one or several parts, are on paths of the round."""
+        there = jax.lax.optimization_barrier(self.lane >= 0)[None]
+        return listed(*(part & there for part in wanted))
 
-        `visit` is given their blocks, their lanes, and what `of` has become.
+    def pairs[T](self, of: Listed | Bool[Array, "k p"], visit: Visit[T], carry: T, times: int = 1) -> T:
+        """Visit some pairs on paths of the round, `times` as many together as usual.
+
+        `visit` is given their blocks, their lanes, and what `carry` has become.
         """
 
         def visit_paths(block: Array, path: Array, carry: T) -> T:
             return visit(block, self.lane[path], carry)
 
-        return for_pairs(wanted & (self.lane >= 0)[None], times * self.accounts.pairs, visit_paths, of)
+        chosen = of if isinstance(of, Listed) else self.listed(of)
+        return for_pairs(chosen, len(self.accounts.venue), times * self.accounts.pairs, visit_paths, carry)
 
     def pairs_at[T](self, venues: Bool[Array, "v n"], visit: Visit[T], of: T) -> T:
         """Visit every block of some venues on some paths, seldom any."""
@@ -181,9 +190,9 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         )
         return now, found
 
-    wanted = cross.holdings.alert | cross.holdings.busy
-    holdings, waiting = cross.pairs(wanted, visit, (cross.holdings, none))
-    return replace(cross, holdings=holdings), waiting
+    touched = cross.listed(cross.holdings.alert | cross.holdings.busy)
+    holdings, waiting = cross.pairs(touched, visit, (cross.holdings, none))
+    return replace(cross, holdings=holdings, touched=touched), waiting
 
 
 def kinds(look: Look, accounts: Accounts, world: World) -> Int[Array, "g b"]:

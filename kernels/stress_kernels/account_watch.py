@@ -60,8 +60,10 @@ def watch(cross: Cross) -> Cross:
             rests=noted(now.rests, safe, path, alive & ~tested, begun & ~tested),
         )
 
-    wanted = _reached(cross.holdings, accounts, log[..., cross.lane])
-    return replace(cross, holdings=cross.pairs(wanted, visit, cross.holdings, _TOGETHER))
+    # Gathered by itself: else again for every block.
+    of_paths = jax.lax.optimization_barrier(log[..., cross.lane])
+    reached = cross.listed(*_reached(cross.holdings, accounts, of_paths))
+    return replace(cross, holdings=cross.pairs(reached, visit, cross.holdings, _TOGETHER))
 
 
 def funded(
@@ -100,17 +102,22 @@ def restless(cross: Cross, budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:
     return jnp.any(cross.holdings.alert | waits, axis=0)[cross.chosen]
 
 
-def _reached(holdings: Holdings, accounts: Accounts, log: Float[Array, "v x p"]) -> Bool[Array, "k p"]:
-    """Blocks that a price has left: it has moved against them by more than the radius since they were looked at."""
+def _reached(holdings: Holdings, accounts: Accounts, log: Float[Array, "v x p"]) -> list[Bool[Array, "_ p"]]:
+    """Blocks that a price has left: it has moved against them by more than the radius since they were looked at.
+
+    A part for each group.
+    """
     parts, start = [], 0
-    for venue, blocks in enumerate(accounts.blocks):
-        here = slice(start, start + blocks)
+    for group in accounts.groups:
+        here = slice(start, start + group.blocks)
         moved = jnp.zeros_like(holdings.radius[here])
         # Price by price: one pass over the blocks, along the paths.
         for x, anchor in enumerate(holdings.anchor[:, here]):
-            up = log[venue, x][None] - anchor
-            against = jnp.maximum(accounts.rises[x, here, None] * up, -accounts.falls[x, here, None] * up)
-            moved = jnp.maximum(moved, against)
+            up = log[group.venue, x][None] - anchor
+            if group.falls:
+                moved = jnp.maximum(moved, -accounts.falls[x, here, None] * up)
+            if group.rises:
+                moved = jnp.maximum(moved, accounts.rises[x, here, None] * up)
         parts.append(moved > holdings.radius[here])
-        start += blocks
-    return jnp.concatenate(parts)
+        start += group.blocks
+    return parts

@@ -18,6 +18,7 @@ path, `n` path of a round. Money and coins are of one copy of an account.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -26,6 +27,16 @@ from stress_kernels.pytree import pytree, static
 
 SAFE, LOOK = 1e3, -1.0
 """Radius of a block without open positions, and of one to be looked at again."""
+
+
+class Group(NamedTuple):
+    """Blocks of one venue that lie side by side."""
+
+    venue: int
+    blocks: int
+    falls: bool
+    """Whether the fall of a price may be against anybody in them."""
+    rises: bool
 
 
 @pytree
@@ -84,8 +95,8 @@ class Accounts:
     """1 / pace of prices whose fall is against anybody in a block, else 0; x as in `Holdings.anchor`."""
     rises: Float[Array, "x k"]
     """The same of rises."""
-    blocks: tuple[int, ...] = static()
-    """Of each venue, one venue after the other."""
+    groups: tuple[Group, ...] = static()
+    """One after the other, all blocks."""
     pairs: int = static()
     """Pairs of a block and a path that are looked at together."""
     memory: bool = static()
