@@ -147,6 +147,23 @@ def validate(prices: Prices = None, device: Device = "auto") -> None:
 
 
 @app.command()
+def bench(
+    full: Annotated[bool, typer.Option("--full", help="More paths, a whole day, more turns: minutes.")] = False,
+    file: Annotated[Path | None, typer.Option("--json", help="File to write the rows to.", show_default=False)] = None,
+    device: Device = "auto",
+) -> None:
+    """Time the step on this machine: path-steps a second, phases, and the floor that the machine sets."""
+    from stress import bench as measured
+    from stress import console
+
+    with console.progress("cases") as report:
+        timed = measured.bench(quick=not full, device=device, progress=report)
+    measured.print_table(timed, console.console())
+    if file is not None:
+        file.write_text(measured.to_json(timed), encoding="utf-8")
+
+
+@app.command()
 def fit_shocks(
     folders: Annotated[
         list[Path],

@@ -145,6 +145,53 @@ def _damaged(path: Path) -> dict[int, Path]:
     return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
+def simulated(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """Everything of some paths."""
+    from stress_kernels.simulate import simulate
+
+    return simulate(shock.paths(keys), ladders, world, accounts)
+
+
+@cache
+def program_of(
+    block: Callable[..., Any], devices: Devices, chunk: int, together: int
+) -> tuple[Callable[..., Any], Any]:
+    """A chunk of paths as one program over devices; runs of equal shapes share what is compiled.
+
+    Args:
+        block: Given the keys of some paths and what all paths share, gives arrays with paths last.
+        devices: Those that share the chunk.
+        chunk: Paths in it.
+        together: Paths that one device computes at a time, at most.
+
+    Returns:
+        The program, of the seed, the chunk's first path and what all paths share, gives arrays with paths first; and
+        its mesh.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import AxisType, PartitionSpec
+    from stress_kernels.simulate import path_keys
+
+    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
+    local = chunk // len(devices.all)
+    size = min(local, together)
+
+    def paths_first(first: Any, seed: Any, *fixed: Any) -> Any:
+        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), block(path_keys(seed, first, size), *fixed))
+
+    def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
+        firsts = first + jax.lax.axis_index("paths") * local + size * jnp.arange(local // size)
+        # A program of one shape, however many paths and devices: another shape may round a last bit otherwise.
+        outputs = jax.lax.map(lambda start: paths_first(start, seed, *fixed), firsts)
+        return jax.tree.map(lambda x: x.reshape(local, *x.shape[2:]), outputs)
+
+    sharded = jax.shard_map(
+        blocks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
+    )
+    return jax.jit(sharded), mesh
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
@@ -156,8 +203,14 @@ class Simulation:
     """Those that share a chunk."""
 
     @classmethod
-    def of(cls, config: Run, devices: Devices) -> Simulation:
-        """Build world, ladders, accounts and shock, and put them on as many of the devices as share a chunk evenly."""
+    def of(cls, config: Run, devices: Devices, block: Callable[..., Any] = simulated) -> Simulation:
+        """Build world, ladders, accounts and shock, and put them on as many of the devices as share a chunk evenly.
+
+        Args:
+            config: The run.
+            devices: Those there are.
+            block: As in `program_of`; another one computes something else with the same tables.
+        """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
@@ -167,7 +220,7 @@ class Simulation:
             jax.config.update("jax_enable_x64", True)
         built = build(config)
         devices = devices.dividing(config.chunk, built.together)
-        program, mesh = _program(devices, config.chunk, built.together)
+        program, mesh = program_of(block, devices, config.chunk, built.together)
         arrays = built.world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
         seed = np.uint32(config.seed)
@@ -187,34 +240,6 @@ class Simulation:
             jax.block_until_ready(running)
             ahead = self.compute(wanted[k + 1]) if k + 1 < len(wanted) else None
             yield i, jax.device_get(running)
-
-
-@cache
-def _program(devices: Devices, chunk: int, together: int) -> tuple[Callable[..., Any], Any]:
-    """The program that simulates a chunk of paths, and its mesh; runs of equal shapes share what is compiled."""
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import AxisType, PartitionSpec
-    from stress_kernels.simulate import path_keys, simulate
-
-    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
-    local = chunk // len(devices.all)
-    size = min(local, together)
-
-    def block(first: Any, seed: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-        outputs = simulate(shock.paths(path_keys(seed, first, size)), ladders, world, accounts)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
-
-    def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
-        firsts = first + jax.lax.axis_index("paths") * local + size * jnp.arange(local // size)
-        # A program of one shape, however many paths and devices: another shape may round a last bit otherwise.
-        outputs = jax.lax.map(lambda start: block(start, seed, *fixed), firsts)
-        return jax.tree.map(lambda x: x.reshape(local, *x.shape[2:]), outputs)
-
-    sharded = jax.shard_map(
-        blocks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
-    )
-    return jax.jit(sharded), mesh
 
 
 def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:

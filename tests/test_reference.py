@@ -166,9 +166,9 @@ def test_runs_of_one_shape_share_one_program() -> None:
 def _compiled() -> int:
     """Programs in the cache of the simulation."""
     from stress.devices import choose
-    from stress.run import _program
+    from stress.run import program_of, simulated
 
-    return _program(choose("auto").dividing(16), 16, BLOCK)[0]._cache_size()
+    return program_of(simulated, choose("auto").dividing(16), 16, BLOCK)[0]._cache_size()
 
 
 def test_replays_are_left_out_without_prices() -> None:

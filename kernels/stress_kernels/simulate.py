@@ -45,7 +45,7 @@ def simulate(
         Arrays named as the run's variables; hours, where there are any, first and paths last.
     """
     _, assets, paths = exogenous.shape
-    carry, kept = _open(ladders, world, accounts, assets, paths)
+    carry, kept = open_carry(ladders, world, accounts, assets, paths)
     like = template(kept)
     shape = (world.hours, world.steps_per_hour, assets, paths)
 
@@ -78,7 +78,9 @@ def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "s
     return jnp.where(world.impact.depth > 0, divisor, 1.0)
 
 
-def _open(ladders: Ladders, world: World, accounts: Accounts | None, assets: int, paths: int) -> tuple[Carry, Record]:
+def open_carry(
+    ladders: Ladders, world: World, accounts: Accounts | None, assets: int, paths: int
+) -> tuple[Carry, Record]:
     """A block of paths before its first step."""
     venues, dtype = world.adv.shape[0], ladders.rows.dtype
     pools, entries = world.pool_cash.shape[0], ladders.rows.shape[3]

@@ -332,7 +332,7 @@ def walked(drawn: dict[str, Any], folder: Path, people: Crowd | None = None, **m
 @functools.cache
 def _compiled():
     def walk(exogenous, ladders, world, accounts):
-        carry, kept = kernel._open(ladders, world, accounts, exogenous.shape[1], exogenous.shape[2])
+        carry, kept = kernel.open_carry(ladders, world, accounts, exogenous.shape[1], exogenous.shape[2])
         like = template(kept)
 
         def one(now, xs):

@@ -1,0 +1,309 @@
+"""How fast a run is on this machine: path-steps a second, where the time goes, and how far that is from a floor.
+
+What is timed is what `liqstress run` does: the same compiled program, random numbers and every layer of the config
+included. Contestants take turns, and figures are medians over the turns with their range.
+
+The time of a step is parted by programs that do less: random numbers alone; a day on which nothing can trigger, which
+adds the dense update of all markets; the day itself, which adds the events.
+
+The floor of a path-step is the larger of two times: that of reading and writing a path's state once, at the rate at
+which this machine copies a table of that size, and that of the arithmetic of random numbers and dense update, at the
+rate at which it multiplies. No event is in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stress.build import build, on_device
+from stress.config import Run, load_config
+from stress.devices import Devices, Kind, choose
+from stress.results import VARIABLES, coords
+from stress.run import Progress, Simulation
+from stress.scenarios import Gbm, Prescribed
+from stress.spec import BLOCK, InputError
+from stress.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+"""Those of a source checkout."""
+_FLAT = 1e-9
+"""Daily volatility at which nothing triggers [1]."""
+_NO_ARITHMETIC = {
+    *("bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice"),
+    *("dynamic_update_slice", "gather", "iota", "optimization_barrier", "pad", "reshape", "rev", "scatter"),
+    *("select_n", "slice", "split", "squeeze", "transpose"),
+}
+"""Primitives that move numbers and make none."""
+_FALL = 0.2
+_BETA = 1.3
+"""Of the other assets, about that of the largest in common falls."""
+
+
+def cases(paths: int, hours: int) -> dict[str, Run]:
+    """The days that are timed: a driftless diffusion at the model's defaults; and with BTC falling by 20 % in six hours
+    from the first on, or in what there is of them."""
+    calm = load_config(CONFIGS / "reference.toml", paths=paths, overrides={"chunk": paths, "horizon_hours": hours})
+    assert isinstance(calm.shock, Gbm)
+    others = {asset: _BETA for asset in calm.assets if asset != "BTC"}
+    minutes = (60, 60 * min(hours, 7))
+    fall = Prescribed(kind="prescribed", minutes=minutes, moves={"BTC": (0.0, -_FALL)}, beta=others, noise=calm.shock)
+    return {"calm": calm, "crash": calm.model_copy(update={"name": "crash", "shock": fall})}
+
+
+def still(config: Run) -> Run:
+    """The same run with a shock of the same shape, too small to trigger anything."""
+    shock = config.shock
+    if isinstance(shock, Prescribed):
+        moves = {asset: tuple(0.0 for _ in path) for asset, path in shock.moves.items()}
+        shock = shock.model_copy(update={"moves": moves, "noise": shock.noise and _flat(shock.noise)})
+    elif isinstance(shock, Gbm):
+        shock = _flat(shock)
+    return config.model_copy(update={"shock": shock})
+
+
+def _flat(shock: Gbm) -> Gbm:
+    return shock.model_copy(update={"daily_volatility": dict.fromkeys(shock.daily_volatility, _FLAT)})
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Seconds of several turns."""
+
+    median: float
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> Spread:
+        """Of the turns' times."""
+        return cls(float(np.median(seconds)), min(seconds), max(seconds))
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What was measured of a case."""
+
+    case: str
+    device: str
+    path_steps: int
+    """In a chunk."""
+    whole: Spread
+    """Seconds of a chunk."""
+    phases: dict[str, float]
+    """Nanoseconds a path-step: `random numbers`, `dense update`, `events`, `writing`."""
+    floor: dict[str, float]
+    """Nanoseconds a path-step: `bytes`, `sums`."""
+
+    @property
+    def path_steps_per_s(self) -> float:
+        """By the median."""
+        return self.path_steps / self.whole.median
+
+    @property
+    def floor_fraction(self) -> float:
+        """The floor over the time it takes [1]."""
+        return max(self.floor.values()) * self.path_steps_per_s / 1e9
+
+    def row(self) -> dict[str, Any]:
+        """For a machine; no twin is timed yet."""
+        ratios = dict.fromkeys(("ratio_to_cpp", "ratio_to_numba", "ratio_to_numpy"))
+        speed = {"case": self.case, "path_steps_per_s": self.path_steps_per_s}
+        return speed | ratios | {"floor_fraction": self.floor_fraction} | asdict(self)
+
+
+def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | None = None) -> list[Timed]:
+    """Time every case.
+
+    Args:
+        quick: A block of 512 paths a device over 6 hours in 3 turns; otherwise 4 blocks over a day in 7.
+        device: As in `stress.run.run`.
+        progress: Told of every case that is done.
+
+    Raises:
+        InputError: There is no checkout around this package, or no such device.
+    """
+    if not CONFIGS.is_dir():
+        raise InputError(
+            f"{CONFIGS}: is not there. The bench needs a source checkout: clone the project, run it there."
+        )
+    devices, report = choose(device), progress or (lambda done, cases: None)
+    blocks, hours, turns = (1, 6, 3) if quick else (4, 24, 7)
+    runs, timed = cases(BLOCK * blocks * len(devices.all), hours), []
+    report(0, len(runs))
+    for name, config in runs.items():
+        timed.append(_time(name, config, devices, turns))
+        report(len(timed), len(runs))
+    return timed
+
+
+def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
+    whole = Simulation.of(config, devices)
+    contestants = {
+        "whole": whole.compute,
+        "still": Simulation.of(still(config), devices).compute,
+        "random": Simulation.of(config, devices, _random_numbers).compute,
+    }
+    seconds = in_turns({key: functools.partial(_finish, call) for key, call in contestants.items()}, turns)
+    steps = config.horizon_hours * 3600 // config.step_seconds
+    path_steps = steps * config.chunk
+    of_whole, of_still, of_random = (1e9 * seconds[key].median / path_steps for key in contestants)
+    return Timed(
+        case=name,
+        device=whole.devices.name,
+        path_steps=path_steps,
+        whole=seconds["whole"],
+        phases={
+            "random numbers": of_random,
+            "dense update": of_still - of_random,
+            "events": of_whole - of_still,
+            "writing": 1e9 * _writing(config, whole) / path_steps,
+        },
+        floor=_floor(config, whole.devices),
+    )
+
+
+def in_turns(contestants: Mapping[str, Callable[[], object]], turns: int) -> dict[str, Spread]:
+    """Seconds of every contestant, each once a turn; a turn before the first one compiles."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for turn in range(turns + 1):
+        for name, call in contestants.items():
+            began = time.perf_counter()
+            call()
+            if turn > 0:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: Spread.of(each) for name, each in seconds.items()}
+
+
+def _finish(compute: Callable[[int], Any]) -> None:
+    """Compute a chunk and wait for it."""
+    import jax
+
+    jax.block_until_ready(compute(0))
+
+
+def _random_numbers(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The shock alone; all of it is made, its end is kept."""
+    import jax
+
+    return jax.lax.optimization_barrier(shock.paths(keys))[-1]
+
+
+def _writing(config: Run, simulation: Simulation) -> float:
+    """Seconds to write a chunk to a store."""
+    (_, arrays), *_ = simulation.chunks([0])
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.create(Path(folder) / "run.zarr", list(VARIABLES.values()), coords(config), {}, config.chunk)
+        began = time.perf_counter()
+        store.write(0, arrays)
+        return time.perf_counter() - began
+
+
+def _floor(config: Run, devices: Devices) -> dict[str, float]:
+    """Nanoseconds a path-step takes at least, by bytes and by operations, on all devices together."""
+    import jax
+    import jax.numpy as jnp
+    from stress_kernels.simulate import open_carry, path_keys
+    from stress_kernels.step import step
+
+    built = build(config)
+    world, ladders, shock = on_device(built)
+    paths = min(config.chunk // len(devices.all), built.together)
+    assets = len(config.assets)
+    carry, like = jax.eval_shape(lambda: open_carry(ladders, world, None, assets, paths))
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(carry)) / paths
+    given = jax.ShapeDtypeStruct((assets, paths), config.dtype)
+
+    def one_step(carry: Any, log: Any, depth: Any) -> Any:
+        return step(carry, log, depth, like, ladders, world)
+
+    dense = operations(jax.make_jaxpr(one_step)(carry, given, given).jaxpr) / paths
+    keys = jax.eval_shape(lambda: path_keys(jnp.uint32(0), jnp.int32(0), paths))
+    drawn = operations(jax.make_jaxpr(shock.paths)(keys).jaxpr) / paths / shock.steps
+    copied, multiplied = _rates(int(numbers * paths), config.dtype, devices)
+    return {"bytes": 1e9 * (numbers + 2 * assets) / copied, "sums": 1e9 * (dense + drawn) / multiplied}
+
+
+def operations(jaxpr: Any) -> float:
+    """Arithmetic operations of a program, one for each number made; none of what a condition decides about."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        name, inner = equation.primitive.name, equation.params
+        if name in ("while", "cond"):
+            continue
+        subs = [getattr(x, "jaxpr", x) for x in inner.values() if hasattr(getattr(x, "jaxpr", x), "eqns")]
+        if subs:
+            total += inner.get("length", 1) * sum(operations(sub) for sub in subs)
+        elif name not in _NO_ARITHMETIC:
+            total += sum(math.prod(out.aval.shape) for out in equation.outvars if hasattr(out.aval, "shape"))
+    return total
+
+
+def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
+    """Numbers that all devices together read and write again, and numbers that they multiply and add, in a second.
+
+    Args:
+        size: Numbers of the table that each of them copies.
+        dtype: Of the numbers.
+        devices: Those that share the work.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    mesh = jax.make_mesh((len(devices.all),), ("x",), devices=devices.all)
+    spread = NamedSharding(mesh, PartitionSpec("x"))
+    again, chain = 200, 64
+
+    def copy(x: Any) -> Any:
+        return jax.lax.fori_loop(0, again, lambda _, x: jax.lax.optimization_barrier(-x), x)
+
+    def multiply(x: Any) -> Any:
+        def many(_: Any, x: Any) -> Any:
+            for _ in range(chain):
+                x = x * x + x
+            return x
+
+        return jax.lax.fori_loop(0, again, many, x)
+
+    def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
+        table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
+        shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
+        seconds = in_turns({"it": lambda: jax.block_until_ready(shared(table))}, 5)["it"].least
+        return table.size * operations / seconds
+
+    return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
+
+
+def print_table(timed: list[Timed], out: Console) -> None:
+    """Print what was timed."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    titles = ("case", "path-steps/s", "range", *timed[0].phases, *(f"floor: {by}" for by in timed[0].floor), "of floor")
+    for i, title in enumerate(titles):
+        table.add_column(title, justify="right" if i else "left", no_wrap=True)
+    for each in timed:
+        low, high = (each.whole.median / seconds - 1 for seconds in (each.whole.most, each.whole.least))
+        times = [f"{ns:,.0f}" for ns in (*each.phases.values(), *each.floor.values())]
+        speed = [f"{each.path_steps_per_s:,.0f}", f"{low:+.0%}, {high:+.0%}"]
+        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}")
+    out.print(table)
+    out.print(f"Phases and floor in ns a path-step: a step of all markets of one path. Device: {timed[0].device}.")
+
+
+def to_json(timed: list[Timed]) -> str:
+    """A list of rows."""
+    return json.dumps([each.row() for each in timed], indent=2) + "\n"
