@@ -45,7 +45,8 @@ class Burden:
     """Sums over an hour's deleveraging [USD]."""
 
     needed: Float[Array, "v a p"]
-    """What the losers lacked at the mark."""
+    """What the losers lacked at the mark. An account that is closed over several rounds at another price than that of
+    its bankruptcy carries its lack from round to round, and is counted with it in each."""
     loss: Float[Array, "v p"]
     """Of the winners against the mark."""
     of_top: Float[Array, "t v p"]
