@@ -6,9 +6,12 @@ included. Contestants take turns, and figures are medians over the turns with th
 The time of a step is parted by programs that do less: random numbers alone; a day on which nothing can trigger, which
 adds the dense update of all markets; the day itself, which adds the events.
 
-The floor of a path-step is the larger of two times: that of reading and writing a path's state once, at the rate at
-which this machine copies a table of that size, and that of the arithmetic of random numbers and dense update, at the
-rate at which it multiplies. No event is in it.
+The floor of a path-step is the larger of two times: that of reading and writing once what a step without an event
+touches of a path, at the rate at which this machine copies a table of that size, and that of the arithmetic of random
+numbers and dense update, at the rate at which it multiplies and adds. No event is in it.
+
+Two cases are of the order book alone, without the layers behind it: there a twin in C++, `tests/bench/step_twin.cpp`,
+is given the prices that our program draws. Before it is timed, every hour's volume must agree.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stress.bench_twin import Twin, book_alone, leaves_out_nothing
 from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
@@ -54,13 +58,17 @@ _BETA = 1.3
 
 def cases(paths: int, hours: int) -> dict[str, Run]:
     """The days that are timed: a driftless diffusion at the model's defaults; and with BTC falling by 20 % in six hours
-    from the first on, or in what there is of them."""
-    calm = load_config(CONFIGS / "reference.toml", paths=paths, overrides={"chunk": paths, "horizon_hours": hours})
-    assert isinstance(calm.shock, Gbm)
-    others = {asset: _BETA for asset in calm.assets if asset != "BTC"}
-    minutes = (60, 60 * min(hours, 7))
-    fall = Prescribed(kind="prescribed", minutes=minutes, moves={"BTC": (0.0, -_FALL)}, beta=others, noise=calm.shock)
-    return {"calm": calm, "crash": calm.model_copy(update={"name": "crash", "shock": fall})}
+    from the first on, or in what there is of them. Each with all layers, and with the order book alone."""
+    runs = {}
+    for behind, changes in (("", {}), (", book alone", book_alone())):
+        given = {"chunk": paths, "horizon_hours": hours, **changes}
+        calm = load_config(CONFIGS / "reference.toml", paths=paths, overrides=given)
+        assert isinstance(calm.shock, Gbm)
+        others = {asset: _BETA for asset in calm.assets if asset != "BTC"}
+        minutes, moves = (60, 60 * min(hours, 7)), {"BTC": (0.0, -_FALL)}
+        fall = Prescribed(kind="prescribed", minutes=minutes, moves=moves, beta=others, noise=calm.shock)
+        runs |= {f"calm{behind}": calm, f"crash{behind}": calm.model_copy(update={"shock": fall})}
+    return runs
 
 
 def still(config: Run) -> Run:
@@ -80,16 +88,16 @@ def _flat(shock: Gbm) -> Gbm:
 
 @dataclass(frozen=True)
 class Spread:
-    """Seconds of several turns."""
+    """Seconds of several turns, or ratios of them."""
 
     median: float
     least: float
     most: float
 
     @classmethod
-    def of(cls, seconds: list[float]) -> Spread:
-        """Of the turns' times."""
-        return cls(float(np.median(seconds)), min(seconds), max(seconds))
+    def of(cls, turns: np.ndarray) -> Spread:
+        """Of one number a turn."""
+        return cls(float(np.median(turns)), float(np.min(turns)), float(np.max(turns)))
 
 
 @dataclass(frozen=True)
@@ -103,9 +111,11 @@ class Timed:
     whole: Spread
     """Seconds of a chunk."""
     phases: dict[str, float]
-    """Nanoseconds a path-step: `random numbers`, `dense update`, `events`, `writing`."""
+    """Nanoseconds a path-step: `random` numbers, `dense` update, `events`, `writing`."""
     floor: dict[str, float]
     """Nanoseconds a path-step: `bytes`, `sums`."""
+    to_cpp: Spread | None
+    """The C++ twin's seconds over ours without random numbers; none where it leaves something out or is not built."""
 
     @property
     def path_steps_per_s(self) -> float:
@@ -118,10 +128,15 @@ class Timed:
         return max(self.floor.values()) * self.path_steps_per_s / 1e9
 
     def row(self) -> dict[str, Any]:
-        """For a machine; no twin is timed yet."""
-        ratios = dict.fromkeys(("ratio_to_cpp", "ratio_to_numba", "ratio_to_numpy"))
-        speed = {"case": self.case, "path_steps_per_s": self.path_steps_per_s}
-        return speed | ratios | {"floor_fraction": self.floor_fraction} | asdict(self)
+        """For a machine. There are no twins in numba and NumPy yet."""
+        return {
+            "case": self.case,
+            "path_steps_per_s": self.path_steps_per_s,
+            "ratio_to_cpp": self.to_cpp and self.to_cpp.median,
+            "ratio_to_numba": None,
+            "ratio_to_numpy": None,
+            "floor_fraction": self.floor_fraction,
+        } | asdict(self)
 
 
 def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | None = None) -> list[Timed]:
@@ -156,35 +171,44 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
         "still": Simulation.of(still(config), devices).compute,
         "random": Simulation.of(config, devices, _random_numbers).compute,
     }
-    seconds = in_turns({key: functools.partial(_finish, call) for key, call in contestants.items()}, turns)
+    calls: dict[str, Callable[[], float | None]]
+    calls = {key: functools.partial(_finish, compute) for key, compute in contestants.items()}
+    twin = Twin.of(config, whole.devices) if leaves_out_nothing(config) else None
+    if twin is not None:
+        twin.check(whole.compute(0))
+        calls["cpp"] = twin.seconds
+    seconds = in_turns(calls, turns)
     steps = config.horizon_hours * 3600 // config.step_seconds
     path_steps = steps * config.chunk
-    of_whole, of_still, of_random = (1e9 * seconds[key].median / path_steps for key in contestants)
+    of_whole, of_still, of_random = (1e9 * float(np.median(seconds[key])) / path_steps for key in contestants)
     return Timed(
         case=name,
         device=whole.devices.name,
         path_steps=path_steps,
-        whole=seconds["whole"],
+        whole=Spread.of(seconds["whole"]),
         phases={
-            "random numbers": of_random,
-            "dense update": of_still - of_random,
+            "random": of_random,
+            "dense": of_still - of_random,
             "events": of_whole - of_still,
             "writing": 1e9 * _writing(config, whole) / path_steps,
         },
         floor=_floor(config, whole.devices),
+        to_cpp=None if twin is None else Spread.of(seconds["cpp"] / (seconds["whole"] - seconds["random"])),
     )
 
 
-def in_turns(contestants: Mapping[str, Callable[[], object]], turns: int) -> dict[str, Spread]:
-    """Seconds of every contestant, each once a turn; a turn before the first one compiles."""
+def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) -> dict[str, np.ndarray]:
+    """Seconds of every contestant, each once a turn: what it says itself, or the time of the call. A turn before the
+    first one compiles."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
         for name, call in contestants.items():
             began = time.perf_counter()
-            call()
+            own = call()
+            took = time.perf_counter() - began if own is None else own
             if turn > 0:
-                seconds[name].append(time.perf_counter() - began)
-    return {name: Spread.of(each) for name, each in seconds.items()}
+                seconds[name].append(took)
+    return {name: np.array(each) for name, each in seconds.items()}
 
 
 def _finish(compute: Callable[[int], Any]) -> None:
@@ -223,7 +247,10 @@ def _floor(config: Run, devices: Devices) -> dict[str, float]:
     paths = min(config.chunk // len(devices.all), built.together)
     assets = len(config.assets)
     carry, like = jax.eval_shape(lambda: open_carry(ladders, world, None, assets, paths))
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(carry)) / paths
+    # Of the window of the mark's average one sample is written and one read; the record waits for events.
+    sums = carry.memory.basis_sum, carry.memory.premium_sum
+    kept = carry.state, sums, carry.memory.basis_sum
+    numbers = sum(leaf.size for leaf in jax.tree.leaves(kept)) / paths
     given = jax.ShapeDtypeStruct((assets, paths), config.dtype)
 
     def one_step(carry: Any, log: Any, depth: Any) -> Any:
@@ -252,7 +279,7 @@ def operations(jaxpr: Any) -> float:
 
 
 def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
-    """Numbers that all devices together read and write again, and numbers that they multiply and add, in a second.
+    """Numbers that all devices together copy, and numbers that they make by sums and products, in a second.
 
     Args:
         size: Numbers of the table that each of them copies.
@@ -281,7 +308,7 @@ def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
     def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
         table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
         shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
-        seconds = in_turns({"it": lambda: jax.block_until_ready(shared(table))}, 5)["it"].least
+        seconds = in_turns({"it": lambda: _finish(lambda _: shared(table))}, 5)["it"].min()
         return table.size * operations / seconds
 
     return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
@@ -292,16 +319,23 @@ def print_table(timed: list[Timed], out: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    titles = ("case", "path-steps/s", "range", *timed[0].phases, *(f"floor: {by}" for by in timed[0].floor), "of floor")
+    titles = ("case", "path-steps/s", "range", *timed[0].phases, "floor", "floor/time", "C++ time/time")
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", no_wrap=True)
     for each in timed:
         low, high = (each.whole.median / seconds - 1 for seconds in (each.whole.most, each.whole.least))
-        times = [f"{ns:,.0f}" for ns in (*each.phases.values(), *each.floor.values())]
-        speed = [f"{each.path_steps_per_s:,.0f}", f"{low:+.0%}, {high:+.0%}"]
-        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}")
+        times = [f"{ns:,.0f}" for ns in (*each.phases.values(), max(each.floor.values()))]
+        speed = [f"{each.path_steps_per_s:,.0f}", f"{low:+.0%} {high:+.0%}"]
+        cpp = each.to_cpp
+        ratio = "-" if cpp is None else f"{cpp.median:.3f} ({cpp.least:.3f} to {cpp.most:.3f})"
+        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}", ratio)
     out.print(table)
-    out.print(f"Phases and floor in ns a path-step: a step of all markets of one path. Device: {timed[0].device}.")
+    out.print(
+        "Phases (random numbers, dense update, events; writing beside them) and floor in ns a path-step: a step of"
+    )
+    out.print(f"all markets of one path. Device: {timed[0].device}.")
+    if all(each.to_cpp is None for each in timed):
+        out.print("No twin in C++: there is no g++ here.")
 
 
 def to_json(timed: list[Timed]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,28 +13,29 @@ import pytest
 from typer.testing import CliRunner
 
 from stress import bench
+from stress.bench_twin import Twin, leaves_out_nothing
 from stress.cli import app
 from stress.config import Run
 from stress.devices import choose
-from stress.run import simulate_in_memory
+from stress.run import Simulation, simulate_in_memory
+from stress.scenarios import Prescribed
+from stress.spec import RunError
 
 
-def small(case: str) -> Run:
-    """A case with 16 paths, an hour and few positions."""
+def small(case: str, rows: int = 200_000) -> Run:
+    """A case with 16 paths, two hours and few positions, yet too many for a rung each."""
     config = bench.cases(16, 2)[case]
     assert config.portfolio.population is not None
-    population = config.portfolio.population.model_copy(update={"rows": 2000})
+    population = config.portfolio.population.model_copy(update={"rows": rows})
     return config.model_copy(update={"portfolio": config.portfolio.model_copy(update={"population": population})})
 
 
 def test_a_case_is_timed_in_phases_that_add_up() -> None:
     timed = bench._time("crash", small("crash"), choose("cpu"), 1)
     whole = 1e9 * timed.whole.median / timed.path_steps
-    parts = [timed.phases[name] for name in ("random numbers", "dense update", "events")]
+    parts = [timed.phases[name] for name in ("random", "dense", "events")]
     assert sum(parts) == pytest.approx(whole)
-    assert (
-        min(timed.phases["random numbers"], timed.phases["events"], timed.phases["writing"], *timed.floor.values()) > 0
-    )
+    assert min(timed.phases["random"], timed.phases["events"], timed.phases["writing"], *timed.floor.values()) > 0
     row = json.loads(bench.to_json([timed]))[0]
     wanted = {"case", "path_steps_per_s", "ratio_to_cpp", "ratio_to_numba", "ratio_to_numpy", "floor_fraction"}
     assert wanted <= set(row)
@@ -59,9 +61,11 @@ def test_operations_are_counted_once_for_each_number_made() -> None:
 
 def test_contestants_take_turns() -> None:
     order: list[str] = []
-    spread = bench.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, 2)
+    seconds = bench.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b") or 5.0}, 2)
     assert order == list("ab" * 3)
-    assert spread["a"].least <= spread["a"].median <= spread["a"].most
+    assert seconds["a"].shape == (2,)
+    assert np.all(seconds["a"] < 1)
+    assert seconds["b"].tolist() == [5.0, 5.0]
 
 
 def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -69,3 +73,41 @@ def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     shown = CliRunner().invoke(app, ["bench"])
     assert shown.exit_code == 2
     assert "source checkout" in shown.output
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+@pytest.mark.parametrize("case", ["calm, book alone", "crash, book alone", "jump, book alone"])
+def test_the_twin_closes_what_our_program_closes(case: str) -> None:
+    """Of the jump, where whole classes are bankrupt, deficits and surpluses too."""
+    config = small(case.replace("jump", "crash"))
+    if case.startswith("jump"):
+        assert isinstance(config.shock, Prescribed)
+        moves = {"BTC": (0.0, -0.35)}
+        config = config.model_copy(
+            update={"shock": config.shock.model_copy(update={"moves": moves, "minutes": (60, 61)})}
+        )
+    devices = choose("cpu").dividing(16)
+    twin = Twin.of(config, devices)
+    assert twin is not None
+    ours = Simulation.of(config, devices).compute(0)
+    off = twin.check(ours)
+    assert off["volume"] < 1e-4
+    if case.startswith("jump"):
+        assert float(np.sum(ours["deficit"])) > 1e6
+        assert max(off["deficit"], off["surplus"]) < 1e-3
+    assert 0 < twin.seconds() < 10
+
+
+def test_a_world_that_the_twin_does_not_know_is_not_given_to_it() -> None:
+    assert not leaves_out_nothing(small("calm"))
+    assert leaves_out_nothing(small("calm, book alone"))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+def test_a_twin_that_differs_is_not_timed() -> None:
+    config, devices = small("crash, book alone"), choose("cpu").dividing(16)
+    twin = Twin.of(config, devices)
+    assert twin is not None
+    ours = {name: np.asarray(x) for name, x in Simulation.of(config, devices).compute(0).items()}
+    with pytest.raises(RunError, match="volume differs"):
+        twin.check(ours | {"liquidation_volume": 1.002 * ours["liquidation_volume"]})
