@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from stress.intervals import LEVELS, Estimate, probability, quantile_intervals
 from stress.results import by_path
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _IN_WORST_HOUR = ("adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 
 from stress.spec import InputError, RunError
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from stress.config import Run
 
 SIDES = ("long", "short")
@@ -168,6 +169,8 @@ def dataset(
     Raises:
         ValueError: A variable is not declared, or its shape is not what its dims and the labels say.
     """
+    import xarray as xr
+
     checked = {name: conform(name, array, coords) for name, array in arrays.items()}
     variables = {name: (VARIABLES[name].dims, array, VARIABLES[name].attrs) for name, array in checked.items()}
     axes = {name: ((name,), array, COORDINATES[name].attrs) for name, array in coords.items()}
@@ -192,6 +195,8 @@ def open_run(path: str | Path) -> xr.Dataset:
     Raises:
         InputError: There is no run at `path`, or it is not finished.
     """
+    import xarray as xr
+
     path = Path(path)
     if not (path / "zarr.json").is_file():
         raise InputError(

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import xarray as xr
 from numpy.lib.stride_tricks import sliding_window_view
 
 from stress import absorbers
 from stress.absorbers import Distribution, Payers, PoolRisk, Sold, VaultRisk, distribution
 from stress.intervals import Estimate, probability, shortfall_interval
 from stress.results import by_path, effective_paths, sound, weights
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 HOUR_THRESHOLD_USD = 601e6
 """Liquidations of the headline hour at Binance, Bybit and OKX in 2025, weakly sourced [USD]."""
