@@ -64,6 +64,10 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
         earned = went.fixed + went.at_zero * zero_at + went.vault * of_vault
         vault = went.vault * (base(look) + of_vault)
         held = jnp.where(exists(cross, block)[:, None, None], closed * accounts.count[block][:, None], 0.0)
+        # Worked out once: else again for every sum and table that it goes into.
+        closed, zero_at, earned, vault, held, route, fee = jax.lax.optimization_barrier(
+            (closed, zero_at, earned, vault, held, route, went.fee)
+        )
 
         def traded(to: Settled, of: int) -> Settled:
             coins = jnp.where(route == of, held, 0.0)
@@ -79,7 +83,7 @@ def close(cross: Cross, turn: Turn, routes: Routes, world: World) -> tuple[Cross
                 vault=post(to.vault, coins * vault),
             )
 
-        now = _traded(now, look, block, path, closed, earned, closed * went.fee)
+        now = _traded(now, look, block, path, closed, earned, closed * fee)
         return now, tuple(traded(to, of) for of, to in enumerate(sums))
 
     assert cross.touched is not None

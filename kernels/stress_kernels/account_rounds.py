@@ -161,9 +161,11 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         idle = jnp.all(before <= 0, axis=1) & (count > 0)
         alive = idle & jnp.any(look.quantity != 0, axis=1)
         tested, begun = who_is_tested(now, alive, block, path)
-        hit = tested & short_of_margin(look, accounts)
+        # Worked out once: else again in everything that asks for it.
+        hit = jax.lax.optimization_barrier(tested & short_of_margin(look, accounts))
         partly = only_a_share(look, accounts) & ~begun
         waiting = jnp.where(hit[:, None], coins_to_close(look, accounts, hit, partly), before)
+        waiting = jax.lax.optimization_barrier(waiting)
         ever = now.hit[block, path]
         fresh = jnp.where(exists(cross, block)[:, None] & hit & ~ever, count, 0.0)
         usd, value = sums_of_waiting(cross, look, block, waiting, world)
@@ -219,7 +221,9 @@ def sums_of_waiting(
         nobody = jnp.zeros_like(each[0])
         return jnp.stack([each[there.index(k)] if k in there else nobody for k in range(3)], axis=1)
 
-    return by_kind(held * marked(look).unit), by_kind(held * (bankruptcy_gain(look, cross.accounts) + base(look)))
+    usd, value = held * marked(look).unit, held * (bankruptcy_gain(look, cross.accounts) + base(look))
+    kind, usd, value = jax.lax.optimization_barrier((kind, usd, value))
+    return by_kind(usd), by_kind(value)
 
 
 def base(look: Look) -> Float[Array, "g a 1"] | float:
