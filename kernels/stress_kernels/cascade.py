@@ -161,7 +161,8 @@ def _fill(
     mark_move = jnp.expm1(state.quotes.mark)
     usd, mark, sign = orders.usd, 1 + mark_move, side_sign(orders.usd)
     line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
-    book = fill_book(usd, line, state.quotes.mark, world)
+    # Found once: else again for everything that asks what it takes or pays.
+    book = jax.lax.optimization_barrier(fill_book(usd, line, state.quotes.mark, world))
     after_book = jnp.maximum(usd - book.usd, 0.0)
     auction = fill_auction(after_book, makers_left)
     after_auction = jnp.maximum(after_book - auction, 0.0)
