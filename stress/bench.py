@@ -173,7 +173,8 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     }
     calls: dict[str, Callable[[], float | None]]
     calls = {key: functools.partial(_finish, compute) for key, compute in contestants.items()}
-    twin = Twin.of(config, whole.devices) if leaves_out_nothing(config) else None
+    comparable = whole.devices.kind == "cpu" and leaves_out_nothing(config)
+    twin = Twin.of(config, whole.devices) if comparable else None
     if twin is not None:
         twin.check(whole.compute(0))
         calls["cpp"] = twin.seconds
@@ -335,7 +336,7 @@ def print_table(timed: list[Timed], out: Console) -> None:
     )
     out.print(f"all markets of one path. Device: {timed[0].device}.")
     if all(each.to_cpp is None for each in timed):
-        out.print("No twin in C++: there is no g++ here.")
+        out.print("Without the twin in C++: it is timed beside a CPU, where there is a g++ that can build it.")
 
 
 def to_json(timed: list[Timed]) -> str:

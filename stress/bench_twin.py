@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ class Twin:
 
     @classmethod
     def of(cls, config: Run, devices: Devices) -> Twin | None:
-        """Built for a run's first chunk, with the prices that our program draws; none where there is no compiler."""
+        """Built for a run's first chunk, with the prices that our program draws; none where no compiler builds it."""
         compiler = shutil.which("g++")
         if compiler is None:
             return None
@@ -95,11 +96,15 @@ class Twin:
         sizes = [f"-DVENUES={venues}", f"-DASSETS={assets}", f"-DENTRIES={entries}", f"-DBLOCK={BLOCK}"]
         flags = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-Wno-psabi", *sizes]
         binary, given = folder / "step_twin", folder / "given.bin"
-        subprocess.run([compiler, *flags, str(SOURCE), "-o", str(binary)], check=True)
+        if subprocess.run([compiler, *flags, str(SOURCE), "-o", str(binary)], capture_output=True).returncode:
+            shutil.rmtree(folder)
+            return None
         log = np.moveaxis(jax.device_get(Simulation.of(config, devices, _prices).compute(0)), 0, -1)
         _write(given, log, ladders, world)
         hours = log.shape[0] // world.steps_per_hour
-        return cls(binary, given, len(devices.all), (hours, venues, assets, log.shape[2]))
+        twin = cls(binary, given, len(devices.all), (hours, venues, assets, log.shape[2]))
+        weakref.finalize(twin, shutil.rmtree, folder, ignore_errors=True)
+        return twin
 
     def seconds(self) -> float:
         """What it takes, input and output not counted."""
@@ -116,7 +121,8 @@ class Twin:
         """
         theirs, volume = self._run()[1], _hourly(np.asarray(ours["liquidation_volume"]))
         off = np.abs(_hourly(np.moveaxis(theirs["volume"], -1, 0)) / np.maximum(volume, 1e-9) - 1)
-        worst = float(np.max(off[volume > LEAST_VOLUME], initial=0.0))
+        compared = volume > LEAST_VOLUME
+        worst = float(off[compared].max()) if compared.any() else np.inf
         if worst > TOLERANCE:
             raise RunError(f"{SOURCE.name}: an hour's volume differs from ours by {worst:.1e}; nothing was timed.")
         totals = {

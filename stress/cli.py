@@ -156,6 +156,8 @@ def bench(
     from stress import bench as measured
     from stress import console
 
+    if file is not None:
+        file.touch()  # What cannot be written is said now, and not after minutes.
     with console.progress("cases") as report:
         timed = measured.bench(quick=not full, device=device, progress=report)
     measured.print_table(timed, console.console())

@@ -75,6 +75,12 @@ def test_without_a_checkout_it_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "source checkout" in shown.output
 
 
+def test_rows_that_cannot_be_written_are_refused_before_anything_is_timed(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["bench", "--json", str(tmp_path / "nowhere" / "rows.json")])
+    assert shown.exit_code == 3
+    assert "rows.json" in shown.output
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
 @pytest.mark.parametrize("case", ["calm, book alone", "crash, book alone", "jump, book alone"])
 def test_the_twin_closes_what_our_program_closes(case: str) -> None:
