@@ -152,7 +152,7 @@ def bench(
     file: Annotated[Path | None, typer.Option("--json", help="File to write the rows to.", show_default=False)] = None,
     device: Device = "auto",
 ) -> None:
-    """Time the step on this machine: path-steps a second, phases, and the floor that the machine sets."""
+    """Time the step on this machine: path-steps a second, phases, the floor it sets, and a twin in C++."""
     from stress import bench as measured
     from stress import console
 

@@ -41,7 +41,7 @@ def listed(*wanted: Bool[Array, "_ p"]) -> Listed:
     """Count what is wanted, level by level; of blocks that come in several parts, one part after the other."""
     words, first, start = [], [], 0
     for part in wanted:
-        # Words of one part alone: the compiler then works it out while it counts.
+        # No word spans two parts, so that each part is worked out and packed in one pass.
         words.append(_bits(part))
         first += range(start, start + part.shape[0], _WIDTH)
         start += part.shape[0]
