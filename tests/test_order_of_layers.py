@@ -29,8 +29,8 @@ def folder(tmp_path_factory) -> Path:
 def test_nothing_is_created_in_32_bits(folder, drawn):
     """Money by currency and contracts by market add up over all parties, to rounding."""
     _, seen = walked(drawn, folder, **IN_32_BITS)
-    assert seen.state.residual.dtype == np.float32
-    assert seen.state.residual.max() < 1e-6
+    assert seen.residual.dtype == np.float32
+    assert seen.residual.max() < 1e-6
 
 
 EVENT = 4

@@ -46,7 +46,7 @@ def equity(world: World, seen: Seen) -> np.ndarray:
 def test_nothing_is_created(folder, drawn):
     """Money by currency and contracts by market add up over all parties, to rounding."""
     _, seen = walked(drawn, folder)
-    assert seen.state.residual.max() < 1e-13
+    assert seen.residual.max() < 1e-13
 
 
 @given(rules())

@@ -30,7 +30,6 @@ from stress_kernels.ladder import (
     sweep,
 )
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
-from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
 from stress_kernels.orders import Orders, sort_orders, with_accounts
 from stress_kernels.policy import Borne, bear
@@ -118,7 +117,6 @@ def cascade_round(
         queued=taken_in.queued,
         kept=outcome.kept,
         funds=outcome.funds,
-        residual=jnp.maximum(state.residual, ledger_residual(outcome.stocks, outcome.funds, world)),
     )
     record = Record(
         done=jnp.where(standing.idle, closed.reach, taken_in.done),
@@ -163,19 +161,25 @@ def _fill(
     line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
     # Found once: else again for everything that asks what it takes or pays.
     book = jax.lax.optimization_barrier(fill_book(usd, line, state.quotes.mark, world))
-    after_book = jnp.maximum(usd - book.usd, 0.0)
-    auction = fill_auction(after_book, makers_left)
-    after_auction = jnp.maximum(after_book - auction, 0.0)
-    inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * at.unit)
-    room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
-    takeover = fill_takeover(after_auction, room, world)
+    after_book = jax.lax.optimization_barrier(jnp.maximum(usd - book.usd, 0.0))
+    nothing = jnp.zeros_like(usd)
+
+    def behind() -> tuple[Array, Array, Array]:
+        auction = fill_auction(after_book, makers_left)
+        after_auction = jnp.maximum(after_book - auction, 0.0)
+        inventory = world.to_pools(jnp.abs(state.funds.inventory.value) * at.unit)
+        room = jnp.maximum(world.takeover_multiple[:, None] * equity - inventory, 0.0)
+        takeover = fill_takeover(after_auction, room, world)
+        return auction, takeover, jnp.maximum(after_auction - takeover, 0.0)
+
+    auction, takeover, left = jax.lax.cond(jnp.any(after_book > 0), behind, lambda: (nothing, nothing, nothing))
     safe = jnp.where(usd > 0, usd, 1.0)
     shares = Fills(
         book=book.usd / safe,
         auction=auction / safe,
         takeover=takeover / safe,
-        vault=jnp.zeros_like(usd),
-        adl=jnp.maximum(after_auction - takeover, 0.0) / safe,
+        vault=nothing,
+        adl=left / safe,
         remainder=jnp.zeros_like(usd),
         book_move=jnp.expm1(book.price_log),
         auction_move=mark[:, :, None] * (1 - sign * world.discount[:, :, None, None]) - 1,

@@ -21,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
+from stress_kernels.rows import paths_last
 from stress_kernels.world import along, side_sign
 
 CLASSES = 6
@@ -94,7 +95,7 @@ def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "
     low, high = pair[..., :COLUMNS], pair[..., COLUMNS:]
     part = (place - whole)[..., None]
     row = jnp.where(part > 0, low + part * (high - low), low)
-    return jax.lax.optimization_barrier(jnp.moveaxis(row, -1, -2))
+    return jax.lax.optimization_barrier(paths_last(jnp.moveaxis(row, -1, -2)))
 
 
 def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
@@ -221,7 +222,7 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], k
     first = _first(ladders, place.shape)
     column = along(-2, 2 * jnp.arange(CLASSES, dtype=jnp.int32), place)
     start = (first + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
-    pair = jax.lax.optimization_barrier(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0))
+    pair = jax.lax.optimization_barrier(paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0)))
     at_low, at_high = place <= whole.low, place >= whole.high
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))

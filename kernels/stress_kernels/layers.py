@@ -11,9 +11,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from stress_kernels.money import add_up
-from stress_kernels.price import index_push, mean_push, power, push
+from stress_kernels.price import index_push, mean_power, signed_power
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World, along, side_sign
+
+
+Powers = tuple[Float[Array, "v a s p"], Float[Array, "v a s p"]]
+"""sign(u) |u|^delta of the local and of the global imbalance."""
 
 
 def share(capacity: Float[Array, "*b"], demand: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -40,26 +44,38 @@ class Curve:
     per_usd_local: Float[Array, "v a p"]
     """Imbalance per USD of flow, depth included."""
     per_usd_global: Float[Array, "1 a p"]
+    start_local: Float[Array, "v a p"]
+    """sign(u) |u|^delta at the opening."""
+    start_global: Float[Array, "1 a p"]
 
-    def marginal(self, flow: Float[Array, "v a s p"], world: World) -> Float[Array, "v a s p"]:
-        """Log price after a signed flow [USD, sells negative]."""
-        impact = world.impact
-        after_local = self.u_local[:, :, None] + flow * self.per_usd_local[:, :, None]
-        after_global = self.u_global[:, :, None] + flow * self.per_usd_global[:, :, None]
-        coefficient = along(1, impact.coefficient, flow)
-        local, everywhere = (coefficient * jnp.sign(u) * power(u, impact.delta) for u in (after_local, after_global))
-        return self.base[:, :, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
+    def after(self, flow: Float[Array, "v a s p"], world: World) -> Powers:
+        """Where a signed flow leads [USD, sells negative]."""
+        local = self.u_local[:, :, None] + flow * self.per_usd_local[:, :, None]
+        everywhere = self.u_global[:, :, None] + flow * self.per_usd_global[:, :, None]
+        return signed_power(local, world.impact.delta), signed_power(everywhere, world.impact.delta)
 
-    def mean(self, flow: Float[Array, "v a s p"], world: World) -> Float[Array, "v a s p"]:
-        """Mean log price over a signed flow."""
+    def marginal(self, end: Powers, world: World) -> Float[Array, "v a s p"]:
+        """Log price where a flow has led."""
+        return self._price(*end, world)
+
+    def mean(self, flow: Float[Array, "v a s p"], end: Powers, world: World) -> Float[Array, "v a s p"]:
+        """Mean log price over a signed flow [USD, sells negative]."""
+
+        def over(u: Array, per_usd: Array, start: Array, end: Array) -> Float[Array, "v a s p"]:
+            du = flow * per_usd[:, :, None]
+            u, start = (jnp.broadcast_to(x[:, :, None], du.shape) for x in (u, start))
+            return mean_power(u, du, start, end, world.impact.delta)
+
+        local = over(self.u_local, self.per_usd_local, self.start_local, end[0])
+        everywhere = over(self.u_global, self.per_usd_global, self.start_global, end[1])
+        return self._price(local, everywhere, world)
+
+    def _price(
+        self, local: Float[Array, "v a s p"], everywhere: Float[Array, "v a s p"], world: World
+    ) -> Float[Array, "v a s p"]:
         impact = world.impact
-        local = mean_push(
-            jnp.broadcast_to(self.u_local[:, :, None], flow.shape), flow * self.per_usd_local[:, :, None], impact
-        )
-        everywhere = mean_push(
-            jnp.broadcast_to(self.u_global[:, :, None], flow.shape), flow * self.per_usd_global[:, :, None], impact
-        )
-        return self.base[:, :, None] + impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
+        pushed = impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
+        return self.base[:, :, None] + along(1, impact.coefficient, local) * pushed
 
 
 def curve(
@@ -70,13 +86,17 @@ def curve(
     world: World,
 ) -> Curve:
     """The impact curve of every market at given imbalances and depth divisor."""
-    own = world.impact.index_weight * world.impact.rho * push(u_global, world.impact)
+    impact = world.impact
+    start_local, start_global = signed_power(u_local, impact.delta), signed_power(u_global, impact.delta)
+    own = impact.index_weight * impact.rho * along(0, impact.coefficient, u_global) * start_global
     return Curve(
         base=(exogenous + index_push(u_global, world.impact) - own)[None],
         u_local=u_local,
         u_global=u_global[None],
         per_usd_local=depth[None] / world.adv[..., None],
         per_usd_global=(depth / world.adv_global[:, None])[None],
+        start_local=start_local,
+        start_global=start_global[None],
     )
 
 
@@ -89,24 +109,26 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
     sign = side_sign(wanted)
     limit = mark_log[:, :, None] + jnp.log1p(-sign * world.take_bound[:, :, None, None])
 
-    def beyond(usd: Float[Array, "v a s p"]) -> Bool[Array, "v a s p"]:
-        return sign * (line.marginal(-sign * usd, world) - limit) < 0
+    def beyond(end: Powers) -> Bool[Array, "v a s p"]:
+        return sign * (line.marginal(end, world) - limit) < 0
 
-    too_much = beyond(wanted) & (wanted > 0)
+    everything = jax.lax.optimization_barrier(line.after(-sign * wanted, world))
+    too_much = beyond(everything) & (wanted > 0)
 
     def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        over = beyond(middle)
+        over = beyond(line.after(-sign * middle, world))
         return jnp.where(over, low, middle), jnp.where(over, middle, high)
 
-    def bounded() -> Float[Array, "v a s p"]:
+    def bounded() -> tuple[Float[Array, "v a s p"], Powers]:
         halvings = jnp.finfo(wanted.dtype).nmant + 1
         low, _ = jax.lax.fori_loop(0, halvings, bisect, (jnp.zeros_like(wanted), wanted))
-        return jnp.where(too_much, low, wanted)
+        usd = jnp.where(too_much, low, wanted)
+        return usd, line.after(-sign * usd, world)
 
-    usd = jax.lax.cond(jnp.any(too_much), bounded, lambda: wanted)
-    return BookFill(usd=usd, price_log=line.mean(-sign * usd, world))
+    usd, end = jax.lax.cond(jnp.any(too_much), bounded, lambda: (wanted, everything))
+    return BookFill(usd=usd, price_log=line.mean(-sign * usd, end, world))
 
 
 def fill_auction(wanted: Float[Array, "v a s p"], left: Float[Array, "v a p"]) -> Float[Array, "v a s p"]:

@@ -7,10 +7,11 @@ the rounding error of every addition beside the sum (Knuth's two-sum), so that t
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from stress_kernels.pytree import pytree
 
@@ -46,7 +47,15 @@ def add_up(x: Float[Array, "*b"], *axes: int) -> Float[Array, "*c"]:
     The order is fixed whatever the number of paths, so that a path's last bit is too; and the additions fuse with
     what comes before, which a reduction on the CPU does not.
     """
+    return _fold(jnp.add, x, axes)
+
+
+def any_of(x: Bool[Array, "*b"], *axes: int) -> Bool[Array, "*c"]:
+    """Whether any is true along short axes; as `add_up`, along the paths."""
+    return _fold(jnp.logical_or, x, axes)
+
+
+def _fold(join: Callable[[Array, Array], Array], x: Array, axes: tuple[int, ...]) -> Array:
     for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
-        terms = [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])]
-        x = functools.reduce(jnp.add, terms)
+        x = functools.reduce(join, [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])])
     return x

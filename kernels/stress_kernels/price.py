@@ -44,24 +44,32 @@ def power(u: Float[Array, "*b"], exponent: Float[Array, ""]) -> Float[Array, "*b
     return jnp.where(size > 0, jnp.exp(exponent * jnp.log(jnp.where(size > 0, size, 1.0))), 0.0)
 
 
+def signed_power(u: Float[Array, "*b"], exponent: Float[Array, ""]) -> Float[Array, "*b"]:
+    """sign(u) |u|^exponent."""
+    return jnp.sign(u) * power(u, exponent)
+
+
 def push(u: Float[Array, "*b a p"], impact: Impact) -> Float[Array, "*b a p"]:
     """Log price displacement of an imbalance: I = coefficient sign(u) |u|^delta."""
-    return along(-2, impact.coefficient, u) * jnp.sign(u) * power(u, impact.delta)
+    return along(-2, impact.coefficient, u) * signed_power(u, impact.delta)
 
 
-def mean_push(u: Float[Array, "*b a s p"], du: Float[Array, "*b a s p"], impact: Impact) -> Float[Array, "*b a s p"]:
-    """Mean of `push` over [u, u + du]: what a flow that moves the imbalance by du pays on average.
+def mean_power(
+    u: Float[Array, "*b"], du: Float[Array, "*b"], start: Float[Array, "*b"], end: Float[Array, "*b"], delta: Array
+) -> Float[Array, "*b"]:
+    """Mean of sign(u) |u|^delta over [u, u + du]: what a flow that moves the imbalance by du pays on average.
 
-    The closed form loses digits where du is small against u; there the midpoint is exact to (du/u)^2 / 24.
+    The closed form loses digits where du is small against u; there its series in du / u is exact to the last one.
+
+    Args:
+        start: `signed_power` at u.
+        end: The same at u + du.
     """
-    delta, coefficient = impact.delta, along(-3, impact.coefficient, u)
     small = jnp.abs(du) < 0.03 * jnp.abs(u)
-    middle = u + du / 2
-    midpoint = jnp.sign(middle) * power(middle, delta)
-    safe = jnp.where(du == 0, 1.0, du)
-    end, start = jnp.abs(u + du) * power(u + du, delta), jnp.abs(u) * power(u, delta)
-    exact = (end - start) / ((delta + 1) * safe)
-    return coefficient * jnp.where(small | (du == 0), midpoint, exact)
+    x = du / jnp.where(u == 0, 1.0, u)
+    series = 1 + delta * x / 2 * (1 + (delta - 1) * x / 3 * (1 + (delta - 2) * x / 4 * (1 + (delta - 3) * x / 5)))
+    exact = ((u + du) * end - u * start) / ((delta + 1) * jnp.where(du == 0, 1.0, du))
+    return jnp.where(small | (du == 0), start * series, exact)
 
 
 def index_push(u_global: Float[Array, "a p"], impact: Impact) -> Float[Array, "a p"]:
@@ -115,7 +123,7 @@ def own_index_push(
     """
     impact = world.impact
     du = flow * (depth / world.adv_global[:, None])[None]
-    mean = mean_push(
-        jnp.broadcast_to(u_global[None, :, None], (*du.shape[:2], 1, du.shape[-1])), du[:, :, None], impact
-    )
-    return impact.index_weight * impact.rho * (mean[:, :, 0] - push(u_global, impact)[None])
+    u = jnp.broadcast_to(u_global[None], du.shape)
+    start, end = signed_power(u, impact.delta), signed_power(u + du, impact.delta)
+    mean = mean_power(u, du, start, end, impact.delta)
+    return impact.index_weight * impact.rho * along(1, impact.coefficient, du) * (mean - start)

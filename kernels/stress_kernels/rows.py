@@ -12,9 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 _ROWS = Layout(major_to_minor=(0, 1))
+_WIDTH = 32
+
+
+def paths_last(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
+    """The same numbers with those of neighbouring paths side by side in memory, whatever order they were made in."""
+    return with_layout_constraint(x, Layout(major_to_minor=tuple(range(x.ndim))))
 
 
 def pack(tree: Any) -> Float[Array, "p column"]:
@@ -29,7 +35,7 @@ def unpack[T](table: Float[Array, "p column"], like: T) -> T:
     """The pytree of which `table` is the rows; `like` gives structure, dtypes and shapes but for the paths."""
     leaves, structure = jax.tree.flatten(like)
     # Turned round once: what reads a column then reads consecutive numbers.
-    columns = jax.lax.optimization_barrier(with_layout_constraint(table, _ROWS).T)
+    columns = jax.lax.optimization_barrier(with_layout_constraint(with_layout_constraint(table, _ROWS).T, _ROWS))
     paths, start, parts = table.shape[0], 0, []
     for leaf in leaves:
         size = math.prod(leaf.shape[:-1])
@@ -42,6 +48,29 @@ def unpack[T](table: Float[Array, "p column"], like: T) -> T:
 def template[T](tree: T) -> T:
     """Shapes and dtypes of a pytree's leaves, for `unpack`."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
+
+
+def those_first(wanted: Bool[Array, " n"]) -> Int[Array, " n"]:
+    """Numbers 0, 1, ..., n - 1: first those that are wanted, then the others, each in their order."""
+    before = (running_count(wanted) - wanted).astype(jnp.int32)
+    number = jnp.arange(wanted.size, dtype=jnp.int32)
+    place = jnp.where(wanted, before, jnp.sum(wanted, dtype=jnp.int32) + number - before)
+    return jnp.zeros_like(number).at[place].set(number, unique_indices=True, mode="promise_in_bounds")
+
+
+def running_count(wanted: Bool[Array, " n"]) -> Float[Array, " n"]:
+    """How many of the first 1, 2, ..., n are wanted: by products, as the CPU is slow at running sums."""
+    size = wanted.size
+    rows = -(-size // _WIDTH)
+    counts = jnp.pad(wanted, (0, rows * _WIDTH - size)).reshape(rows, _WIDTH).astype(jnp.float32)
+
+    def running(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
+        upto = jnp.triu(jnp.ones((x.shape[-1], x.shape[-1]), x.dtype))
+        return jnp.matmul(x, upto, precision="highest")
+
+    inside = running(counts)
+    total = inside[:, -1]
+    return (inside + (running(total) - total)[:, None]).reshape(-1)[:size]
 
 
 def when[T](wanted: Bool[Array, ""], change: Callable[[T], T], of: T) -> T:

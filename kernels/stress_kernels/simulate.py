@@ -13,7 +13,7 @@ from stress_kernels.accounts import Accounts
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds, pool_equity
 from stress_kernels.ladder import Kept, Ladders
-from stress_kernels.ledger import open_stocks
+from stress_kernels.ledger import ledger_residual, open_stocks
 from stress_kernels.money import add_up
 from stress_kernels.policy import judge
 from stress_kernels.price import Quotes, depth_divisor
@@ -59,7 +59,7 @@ def simulate(
 
     blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
     carry, hourly = jax.lax.scan(hour, carry, blocks)
-    funds, residual = carry.state.funds, carry.state.residual
+    funds, residual = carry.state.funds, jnp.max(hourly.pop("ledger_residual"), axis=0)
     finite = jnp.all(jnp.isfinite(funds.cash.value), axis=0) & jnp.isfinite(residual)
     return hourly | {
         "fund_drawdown": funds.drawdown,
@@ -98,7 +98,6 @@ def open_carry(
         kept=Kept(scale=jnp.ones_like(ladder), shift=ladder),
         funds=funds,
         extremes=open_extremes(quotes, cash),
-        residual=jnp.zeros((paths,), dtype),
     )
     record = Record(
         done=ladder,
@@ -140,7 +139,7 @@ def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:
     """Equity and profit of the vaults [USD]; NaN where a venue has none."""
     vault, rule = state.funds.vault, world.vaults
     if vault is None or rule is None or hour.vault_open is None:
-        nobody = jnp.full((world.adv.shape[0], state.residual.shape[0]), jnp.nan, state.residual.dtype)
+        nobody = jnp.full_like(at.unit[:, 0], jnp.nan)
         return {"vault_equity": nobody, "vault_profit": nobody}
     equity, there = vault.equity(at), (rule.capacity > 0)[:, None]
     return {
@@ -182,4 +181,5 @@ def _report(state: State, record: Record, opening: Float[Array, "v a p"], world:
         "open_interest": _open_interest(state, record, world),
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
+        "ledger_residual": ledger_residual(record.stocks, state.funds, world),
     }

@@ -43,8 +43,6 @@ class State:
     kept: Kept
     funds: Funds
     extremes: Extremes
-    residual: Float[Array, " p"]
-    """Largest relative imbalance of the ledger so far."""
 
 
 @pytree

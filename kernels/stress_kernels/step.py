@@ -17,12 +17,11 @@ from stress_kernels.funding import funding_rate
 from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders
 from stress_kernels.layers import curve
-from stress_kernels.ledger import ledger_residual
-from stress_kernels.money import add_up
+from stress_kernels.money import add_up, any_of
 from stress_kernels.pools import exhausted, transfer
 from stress_kernels.price import Quotes, push, quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.rows import pack, unpack, when
+from stress_kernels.rows import pack, those_first, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
 from stress_kernels.world import World
 
@@ -136,7 +135,6 @@ def _fund(
             state,
             funds=funds,
             kept=replace(state.kept, shift=state.kept.shift + state.kept.scale * per_coin[:, :, None, None]),
-            residual=jnp.maximum(state.residual, ledger_residual(stocks, funds, world)),
         )
         later = replace(memory, premium_sum=jnp.where(now, 0.0, memory.premium_sum))
         if accounts is not None and holdings is not None and of_accounts is not None:
@@ -186,7 +184,7 @@ def _cascade(
         carry: tuple[Array, Array, Array, Holdings | None],
     ) -> tuple[Array, Array, Array, Holdings | None]:
         table, kept, live, holdings = carry
-        chosen = jnp.argsort(~live, stable=True)[:few]
+        chosen = jax.lax.optimization_barrier(those_first(live)[:few])
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
         cross = crossed(holdings, chosen, now.quotes, rounds)
@@ -218,8 +216,8 @@ def _cascade(
 
 def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:
     """Whether a round would do anything."""
-    waiting = jnp.any(state.queued > _DUST, axis=(2, 3)) & (budget > 1.0)
-    return jnp.any(reach > state.reach, axis=(0, 1, 2, 3)) | jnp.any(waiting, axis=(0, 1))
+    waiting = any_of(state.queued > _DUST, 2, 3) & (budget > 1.0)
+    return any_of(reach > state.reach, 0, 1, 2, 3) | any_of(waiting, 0, 1)
 
 
 def _unwind(
@@ -237,7 +235,8 @@ def _unwind(
 
         def sale(inventory: Float[Array, "v a p"], rate: Float[Array, "v a"]) -> tuple[Array, Array]:
             coins = jnp.sign(inventory) * jnp.minimum(jnp.abs(inventory), rate[..., None] / unit)
-            price = jnp.expm1(line.mean((-coins * unit)[:, :, None], world)[:, :, 0])
+            flow = (-coins * unit)[:, :, None]
+            price = jnp.expm1(line.mean(flow, line.after(flow, world), world)[:, :, 0])
             return coins, coins * settle(price, world.inverse)
 
         coins, cash = sale(funds.inventory.value, world.unwind)
@@ -255,8 +254,7 @@ def _unwind(
             gross_cash=kept.stocks.gross_cash + add_up(world.by_currency(gross_cash), 1),
             gross_coins=kept.stocks.gross_coins + add_up(gross_coins, 0, 1),
         )
-        residual = jnp.maximum(state.residual, ledger_residual(stocks, funds, world))
-        after = press(replace(state, funds=funds, residual=residual), -coins * unit, held, world)
+        after = press(replace(state, funds=funds), -coins * unit, held, world)
         return after, pack(replace(kept, stocks=stocks))
 
     holds = jnp.any(state.funds.inventory.value != 0)

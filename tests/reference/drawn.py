@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from stress_kernels import simulate as kernel
+from stress_kernels.ledger import ledger_residual
 from stress_kernels.rows import template, unpack
 from stress_kernels.step import step
 
@@ -259,6 +260,8 @@ class Seen(NamedTuple):
     """`Record`"""
     holdings: Any
     """`Holdings`"""
+    residual: Any
+    """Of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +341,8 @@ def _compiled():
         def one(now, xs):
             log_index, depth = xs
             now = step(now, log_index, depth, like, ladders, world, accounts)
-            return now, (now.state, unpack(now.record, like), now.holdings)
+            record = unpack(now.record, like)
+            return now, (now.state, record, now.holdings, ledger_residual(record.stocks, now.state.funds, world))
 
         first = kernel._new_hour(carry, like, world)
         return jax.lax.scan(one, first, (exogenous, kernel._depth(exogenous, world)))[1]
