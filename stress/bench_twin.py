@@ -167,9 +167,9 @@ def _write(file: Path, log: np.ndarray, ladders: Ladders, world: World) -> None:
     numbers = (
         impact.delta, impact.rho, impact.decay_local, impact.decay_global, impact.index_weight, ladders.spread,
         impact.depth, impact.coefficient, impact.contagion, world.sigma, world.barrier_shift, world.adv,
-        world.adv_global, world.take_bound, rules.fee, ladders.log_margin[:, :, :, 0],
+        world.adv_global, world.take_bound, rules.fee, ladders.log_margin[:, :, :, 0, :, 0],
     )  # fmt: skip
-    whole = rules.surplus_to_pool, rules.mark, rules.mark_window, ladders.partial[:, :, :, 0]
+    whole = rules.surplus_to_pool, rules.mark, rules.mark_window, ladders.partial[:, :, :, 0, :, 0]
     with file.open("wb") as out:
         for kind, tables in ((np.int32, (head,)), (np.float32, numbers), (np.int32, whole)):
             for table in tables:

@@ -19,16 +19,8 @@ from stress_kernels.contracts import Worth
 from stress_kernels.contracts import settle as price_of
 from stress_kernels.engine import admit
 from stress_kernels.funds import pool_equity
-from stress_kernels.ladder import (
-    ACCOUNTS,
-    Kept,
-    Ladders,
-    depth_of,
-    position,
-    quantity,
-    row_at,
-    sweep,
-)
+from stress_kernels.ladder import Kept, Ladders, depth_of, position
+from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
 from stress_kernels.money import add_up
 from stress_kernels.orders import Orders, sort_orders, with_accounts
@@ -40,9 +32,6 @@ from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking
 from stress_kernels.state import Extremes, Hour, Record, State, layers_of, worth_of
 from stress_kernels.trades import Claims, Trades, trades
 from stress_kernels.world import ADL_BANKRUPTCY, ADL_PRO_RATA, World, along, side_sign
-
-_GONE = 1e-6
-"""A position of which deleveraging has left at most this share is closed."""
 
 
 @pytree
@@ -65,12 +54,18 @@ def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
 
+def swept(state: State, reach: Float[Array, "v a s e p"]) -> Bool[Array, "v a s e p"]:
+    """Ladders on which a round would take anything in: what `reach` triggers, and what waits."""
+    return (reach > state.reach) | (state.queued > 0)
+
+
 def cascade_round(
     state: State,
     record: Record,
     held: Held,
     reach: Float[Array, "v a s e p"],
     first: Bool[Array, " p"],
+    lanes: Lanes,
     ladders: Ladders,
     world: World,
     cross: Cross | None = None,
@@ -80,29 +75,26 @@ def cascade_round(
     Args:
         reach: What the present marks trigger, from `triggered`.
         first: Whether this is the first round of its path in this step.
+        lanes: All ladders of these paths on which `swept` finds anything.
         cross: Accounts on cross margin, where there are any.
     """
     mark_move, kept, at = jnp.expm1(state.quotes.mark), state.kept, worth_of(state.quotes, world)
     budget = jnp.where(first, world.throughput[..., None], record.budget)
-    row_done, row_reach = row_at(ladders, record.done), row_at(ladders, reach)
     cross, waiting = (None, None) if cross is None else trigger(cross, world)
     others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.usd, 0, 3)
-    taken_in = admit(ladders, record.done, reach, row_done, row_reach, kept.scale, budget, 1 + mark_move, others)
-    triggered_coins = add_up(kept.scale * (quantity(row_reach) - quantity(row_done)) - state.queued, 2, 3)
-    triggered_usd = triggered_coins * (1 + mark_move)
-    ended = taken_in.row[..., ACCOUNTS, :] - row_done[..., ACCOUNTS, :]
-    ended = add_up(jnp.where(kept.scale > _GONE, ended, 0.0), 1, 2, 3)
+    taken_in = admit(lanes, record.done, reach, budget, 1 + mark_move, others)
+    triggered_usd = (taken_in.demand - add_up(state.queued, 2, 3)) * (1 + mark_move)
+    ended = taken_in.accounts
     if waiting is not None:
         triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
-    whole = jax.lax.optimization_barrier(sweep(record.done, taken_in.done, row_done, taken_in.row))
     equity = pool_equity(state.funds, at, world)
-    orders = sort_orders(whole, equity, state.funds.adl_on, mark_move, kept, ladders, world)
+    orders = sort_orders(taken_in.swept, equity, state.funds.adl_on, mark_move, lanes, world)
     orders, turn = with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
     fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
     vault = _vault_share(orders, fills, state, at, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
-    claims, closed, routes = _close(orders, fills, vault, standing, at, ladders, world, cross)
+    claims, closed, routes = _close(orders, fills, vault, standing, at, lanes, ladders, world, cross)
     cross, claims = _close_accounts(cross, claims, routes, turn, world)
     done = jax.lax.optimization_barrier(trades(claims, world))
     price = (done.adl_cash / jnp.where(done.adl > 0, done.adl, 1.0))[:, :, ::-1]
@@ -119,7 +111,7 @@ def cascade_round(
         funds=outcome.funds,
     )
     record = Record(
-        done=jnp.where(standing.idle, closed.reach, taken_in.done),
+        done=jnp.where(standing.idle, closed.reach, lanes.put(taken_in.swept.high[..., 0, :], record.done)),
         taken=outcome.taken,
         budget=jnp.maximum(budget - add_up(orders.usd + orders.direct_usd, 2), 0.0),
         makers_left=jnp.maximum(record.makers_left - add_up(auction_usd, 2), 0.0),
@@ -212,6 +204,7 @@ def _close(
     vault: Float[Array, "v a s p"],
     standing: Standing,
     at: Worth,
+    lanes: Lanes,
     ladders: Ladders,
     world: World,
     cross: Cross | None,
@@ -222,13 +215,13 @@ def _close(
     left_over = jnp.where((world.rules.adl_leftover[:, None, None] | orders.skipping)[:, :, None], fills.adl, 0.0)
     left = left_over * (orders.usd - vault * orders.near_usd) + (1 - by_vault) * orders.direct_usd
     need = jax.lax.optimization_barrier(left / at.unit[:, :, None])
-    closed = _deleverage(need, orders, fills, vault, standing, ladders, world, cross)
+    closed = _deleverage(need, orders, fills, vault, standing, lanes, ladders, world, cross)
     routes = _share_adl(fills, vault, by_vault, need, closed.coins, orders)
-    normal = settle(orders.normal, routes.normal, ladders, standing.kept, world)
+    normal = settle(orders.normal, routes.normal, lanes, world)
     nobody = jax.tree.map(jnp.zeros_like, normal)
     direct = jax.lax.cond(
         jnp.any(orders.direct_usd > 0),
-        lambda: settle(orders.direct, routes.direct, ladders, standing.kept, world),
+        lambda: settle(orders.direct, routes.direct, lanes, world),
         lambda: nobody,
     )
     parts = (normal, routes.normal), (nobody, routes.near), (direct, routes.direct)
@@ -243,6 +236,7 @@ def _deleverage(
     fills: Fills,
     vault: Float[Array, "v a s p"],
     standing: Standing,
+    lanes: Lanes,
     ladders: Ladders,
     world: World,
     cross: Cross | None,
@@ -250,15 +244,15 @@ def _deleverage(
     """Look for winners only where a path needs any."""
 
     def some() -> adl.Deleveraged:
-        left, kept, at_mark = standing.alive(ladders), standing.kept, fills.mark_move
+        left, kept, at_mark = standing.alive(ladders), standing.kept, standing.mark_move
         by_vault = jnp.where(orders.straight[:, :, None], 0.0, vault)
-        value = fills.adl * (orders.value - vault * orders.near_value + bankruptcy_value(orders.normal, kept))
-        value = value + (1 - by_vault) * (orders.direct_value + bankruptcy_value(orders.direct, kept))
+        value = fills.adl * (orders.value - vault * orders.near_value + bankruptcy_value(orders.normal, lanes))
+        value = value + (1 - by_vault) * (orders.direct_value + bankruptcy_value(orders.direct, lanes))
         at_bankruptcy = value / jnp.where(need > 0, need, 1.0)
         close = world.rules.adl_close[:, None, None, None]
         price = jnp.where(close == ADL_BANKRUPTCY, at_bankruptcy, price_of(fills.adl_move, world.inverse))
-        lack = fills.adl * ((1 - vault) * orders.lack + lacking(orders.normal, ladders, at_mark, kept))
-        lack = lack + (1 - by_vault) * (orders.direct_lack + lacking(orders.direct, ladders, at_mark, kept))
+        lack = fills.adl * ((1 - vault) * orders.lack + lacking(orders.normal, at_mark, lanes))
+        lack = lack + (1 - by_vault) * (orders.direct_lack + lacking(orders.direct, at_mark, lanes))
         return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
     return jax.lax.cond(jnp.any(need > 0), some, lambda: adl.no_winners(need, standing.reach, standing.kept))

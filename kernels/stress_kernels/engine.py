@@ -6,33 +6,36 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Ladders, coins_at, quantity, row_at
+from stress_kernels.ladder import ACCOUNTS, Ladders, Sweep, coins_at, quantity, row_at, sweep
+from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import share
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 
+_GONE = 1e-6
+"""A position of which deleveraging has left at most this share is closed."""
+
 
 @pytree
 class Admitted:
-    """What a round takes in, by ladder."""
+    """What a round takes in."""
 
-    done: Float[Array, "v a s e p"]
-    """Place up to which everything has now been admitted."""
-    row: Float[Array, "v a s e column p"]
-    """Cumulative sums there."""
+    swept: Sweep
+    """On lanes."""
+    demand: Float[Array, "v a p"]
+    """What waits on ladders [coins]."""
     queued: Float[Array, "v a s e p"]
     """Coins still waiting."""
+    accounts: Float[Array, "v p"]
+    """Closed for good."""
     part: Float[Array, "v a p"]
     """Share of what waits that is taken in."""
 
 
 def admit(
-    ladders: Ladders,
+    lanes: Lanes,
     done: Float[Array, "v a s e p"],
     reach: Float[Array, "v a s e p"],
-    row_done: Float[Array, "v a s e column p"],
-    row_reach: Float[Array, "v a s e column p"],
-    scale: Float[Array, "v a s e p"],
     budget: Float[Array, "v a p"],
     mark: Float[Array, "v a p"],
     others: Float[Array, "v a p"],
@@ -45,28 +48,40 @@ def admit(
     that run dry in such a queue send less to the book and more to deleveraging (README, table of published cases).
 
     Args:
+        lanes: All ladders on which anything waits.
+        done: Place up to which everything has been admitted before.
+        reach: Place up to which accounts are triggered.
         budget: What the engine can still take in [USD].
         mark: Mark price [USD per coin].
         others: What waits of accounts that are on no ladder [USD]; all of it shares pro rata.
     """
-    held, target = quantity(row_done), quantity(row_reach)
-    waiting = jnp.maximum(target - held, 0.0)
-    demand = add_up(waiting * scale, 2, 3) * mark
-    part = share(budget, demand + others)
-    each = part[:, :, None, None]
-    binding = jax.lax.optimization_barrier(jnp.broadcast_to((each < 1) & (waiting > 0), waiting.shape))
+    ladders, scale = lanes.ladders, lanes.kept.scale
+    low, high = lanes.of_ladders(done), lanes.of_ladders(reach)
+    row_low, row_high = row_at(ladders, low), row_at(ladders, high)
+    held, target = quantity(row_low), quantity(row_high)
+    waiting = jax.lax.optimization_barrier(jnp.maximum(target - held, 0.0))
+    demand = jax.lax.optimization_barrier(add_up(lanes.sum(waiting * scale), 2))
+    part = share(budget, demand * mark + others)
+    each = lanes.of_markets(part)
+    binding = jax.lax.optimization_barrier((each < 1) & (waiting > 0))
 
     def everything() -> tuple[Array, Array]:
-        return reach, row_reach
+        return high, row_high
 
     def some() -> tuple[Array, Array]:
-        place = _place_of(ladders, held + each * waiting, done, reach)
-        place = jnp.where(binding, place, reach)
+        place = _place_of(ladders, held + each * waiting, low, high)
+        place = jnp.where(binding, place, high)
         return place, row_at(ladders, place)
 
     place, row = jax.lax.cond(jnp.any(binding), some, everything)
-    queued = jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)
-    return Admitted(done=place, row=row, queued=queued, part=part)
+    ended = jnp.where(scale > _GONE, row[..., ACCOUNTS, :] - row_low[..., ACCOUNTS, :], 0.0)
+    return Admitted(
+        swept=sweep(low, place, row_low, row),
+        demand=demand,
+        queued=lanes.spread(jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)),
+        accounts=add_up(lanes.sum(ended), 1, 2),
+        part=part,
+    )
 
 
 def _place_of(

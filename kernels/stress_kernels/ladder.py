@@ -9,20 +9,20 @@ A position on a ladder is a number of rungs passed; a part of a rung is a fracti
 from trigger to bankruptcy) split a sweep into accounts with equity left and accounts without: inside a class
 bankruptcy follows the trigger, so the split is one more position on the ladder.
 
-Axes: `v a` market, `s` side, `e` entry class, `c` margin class, `p` path.
+Axes: `v a` market, `s` side, `e` entry class, `c` margin class, `p` path; where ladders stand side by side, all of
+length 1 but the last (`ladder_lanes.py`).
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 from stress_kernels.rows import paths_last
-from stress_kernels.world import along, side_sign
+from stress_kernels.world import along
 
 CLASSES = 6
 """Margin classes of a ladder."""
@@ -43,11 +43,15 @@ class Ladders:
     """Quantity over all classes, for searches [coins]."""
     depth: Float[Array, "v a s e rung"]
     """Where the trigger in a cell lies [log]; infinite in an empty cell."""
-    log_margin: Float[Array, "v a s e c"]
+    first: Int[Array, "v a s e #p"]
+    """Number of each ladder's first rung among those of all."""
+    sign: Float[Array, "v a s e #p"]
+    """+1 for longs, -1 for shorts."""
+    log_margin: Float[Array, "v a s e c #p"]
     """ln(bankruptcy price / trigger) of a class."""
-    partial: Bool[Array, "v a s e c"]
+    partial: Bool[Array, "v a s e c #p"]
     """Classes of partial closes, whose equity stays with the account."""
-    trigger_rate: Float[Array, "v a s e"]
+    trigger_rate: Float[Array, "v a s e #p"]
     """Mean marginal maintenance rate and counted fee, for the shift of triggers by funding [1]."""
     spread: Float[Array, ""]
     """Depth at which half of the cells are used up [log]."""
@@ -55,13 +59,6 @@ class Ladders:
     """Cells of the depth coordinate."""
     probes: int = static()
     """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells."""
-
-
-def _first(ladders: Ladders, shape: tuple[int, ...]) -> Int[Array, "*b"]:
-    """Index of a ladder's first row in the flattened table, broadcastable to v a s e ... p."""
-    v, a, s, e, rung, _ = ladders.rows.shape
-    start = np.arange(v * a * s * e, dtype=np.int32).reshape(v, a, s, e) * rung
-    return jnp.asarray(start.reshape((v, a, s, e) + (1,) * (len(shape) - 4)))
 
 
 def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> Float[Array, "*b w"]:
@@ -80,9 +77,10 @@ def position(ladders: Ladders, depth: Float[Array, "v a s e *c p"]) -> Float[Arr
     if ladders.probes == 0:
         return jnp.floor(jnp.minimum(cell + 0.5, size))
     cell = jnp.minimum(jnp.floor(cell), size)
-    rung = ladders.depth.shape[-1]
-    ladder = np.arange(ladders.depth.size // rung, dtype=np.int32).reshape(ladders.depth.shape[:4])
-    start = jnp.asarray(ladder.reshape(ladder.shape + (1,) * (depth.ndim - 4))) * rung + cell.astype(jnp.int32)
+    # The table of depths has a few rungs less a ladder.
+    first = ladders.first // ladders.rows.shape[-2] * ladders.depth.shape[-1]
+    first = first if depth.ndim == first.ndim else first[..., None, :]
+    start = first + cell.astype(jnp.int32)
     near = _slices(ladders.depth.reshape(-1), start, ladders.probes)
     return cell + jnp.sum(near <= depth[..., None], axis=-1, dtype=cell.dtype)
 
@@ -90,7 +88,7 @@ def position(ladders: Ladders, depth: Float[Array, "v a s e *c p"]) -> Float[Arr
 def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e column p"]:
     """Cumulative sums at a place on each ladder, linear inside a rung."""
     whole = jnp.floor(place)
-    start = (_first(ladders, place.shape) + whole.astype(jnp.int32)) * COLUMNS
+    start = (ladders.first + whole.astype(jnp.int32)) * COLUMNS
     pair = jax.lax.optimization_barrier(_slices(ladders.rows.reshape(-1), start, 2 * COLUMNS))
     low, high = pair[..., :COLUMNS], pair[..., COLUMNS:]
     part = (place - whole)[..., None]
@@ -101,7 +99,7 @@ def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "
 def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
     """Cumulative coins at a place on each ladder: `quantity(row_at(...))`, for less."""
     whole = jnp.floor(place)
-    start = _first(ladders, place.shape) + whole.astype(jnp.int32)
+    start = ladders.first + whole.astype(jnp.int32)
     pair = _slices(ladders.coins.reshape(-1), start, 2)
     low, high, part = pair[..., 0], pair[..., 1], place - whole
     return jax.lax.optimization_barrier(jnp.where(part > 0, low + part * (high - low), low))
@@ -145,10 +143,8 @@ def depth_of(mark_log: Float[Array, "v a p"], kept: Kept, ladders: Ladders) -> F
         mark_log: Log mark.
         kept: What is left of the accounts.
     """
-    sign = side_sign(kept.shift)
-    rate = ladders.trigger_rate[..., None]
-    moved = kept.shift / (1 - sign * rate) * jnp.exp(-mark_log)[:, :, None, None]
-    return -sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
+    moved = kept.shift / (1 - ladders.sign * ladders.trigger_rate) * jnp.exp(-mark_log)[:, :, None, None]
+    return -ladders.sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
 
 
 def classes(row: Float[Array, "v a s e column p"]) -> tuple[Float[Array, "v a s e c p"], Float[Array, "v a s e c p"]]:
@@ -165,9 +161,9 @@ def quantity(row: Float[Array, "v a s e column p"]) -> Float[Array, "v a s e p"]
 class Sweep:
     """A range of rungs, class by class."""
 
-    low: Float[Array, "v a s e c p"]
+    low: Float[Array, "v a s e #c p"]
     """Place where it starts."""
-    high: Float[Array, "v a s e c p"]
+    high: Float[Array, "v a s e #c p"]
     quantity_low: Float[Array, "v a s e c p"]
     value_low: Float[Array, "v a s e c p"]
     quantity_high: Float[Array, "v a s e c p"]
@@ -193,10 +189,9 @@ def sweep(
     """The range between two places whose rows are known."""
     quantity_low, value_low = classes(row_low)
     quantity_high, value_high = classes(row_high)
-    shape = quantity_low.shape
     return Sweep(
-        low=jnp.broadcast_to(low[..., None, :], shape),
-        high=jnp.broadcast_to(high[..., None, :], shape),
+        low=low[..., None, :],
+        high=high[..., None, :],
         quantity_low=quantity_low,
         value_low=value_low,
         quantity_high=quantity_high,
@@ -204,7 +199,19 @@ def sweep(
     )
 
 
-def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], kept: Kept) -> tuple[Sweep, Sweep]:
+def parted_at(
+    whole: Sweep,
+    place: Float[Array, "v a s e c p"],
+    coins: Float[Array, "v a s e c p"],
+    value: Float[Array, "v a s e c p"],
+) -> tuple[Sweep, Sweep]:
+    """What of a sweep lies behind a place with these cumulative sums, and what before it."""
+    before = Sweep(whole.low, place, whole.quantity_low, whole.value_low, coins, value)
+    behind = Sweep(place, whole.high, coins, value, whole.quantity_high, whole.value_high)
+    return behind, before
+
+
+def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"], kept: Kept) -> tuple[Sweep, Sweep]:
     """Part a sweep at a price: accounts bankrupt there, and accounts with equity left.
 
     Args:
@@ -215,24 +222,23 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s p"], k
     Returns:
         The bankrupt part, which comes first on the ladder, and the solvent part.
     """
-    sign = side_sign(kept.shift)
-    price_log = jnp.log1p(jnp.maximum(kept.level(price_move[:, :, :, None]), -0.999))
-    depth = -sign[..., None] * (price_log[..., None, :] - ladders.log_margin[..., None])
+    price_log = jnp.log1p(jnp.maximum(kept.level(price_move), -0.999))
+    depth = -ladders.sign[..., None, :] * (price_log[..., None, :] - ladders.log_margin)
     place = jnp.clip(position(ladders, depth), whole.low, whole.high)
-    first = _first(ladders, place.shape)
     column = along(-2, 2 * jnp.arange(CLASSES, dtype=jnp.int32), place)
-    start = (first + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
+    start = (ladders.first[..., None, :] + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
     pair = jax.lax.optimization_barrier(paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0)))
     at_low, at_high = place <= whole.low, place >= whole.high
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
     place, quantity_mid, value_mid = jax.lax.optimization_barrier((place, quantity_mid, value_mid))
-    bankrupt = Sweep(whole.low, place, whole.quantity_low, whole.value_low, quantity_mid, value_mid)
-    solvent = Sweep(place, whole.high, quantity_mid, value_mid, whole.quantity_high, whole.value_high)
+    solvent, bankrupt = parted_at(whole, place, quantity_mid, value_mid)
     return bankrupt, solvent
 
 
-def equity(part: Sweep, price_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s e c p"]:
+def equity(
+    ladders: Ladders, part: Sweep, price_move: Float[Array, "v a s e p"], kept: Kept
+) -> Float[Array, "v a s e c p"]:
     """What the accounts of a sweep have left when closed at a price: sum of dir q (price - bankruptcy price) [USD]."""
-    level = kept.level(price_move[:, :, :, None])[..., None, :]
-    return side_sign(level) * (part.quantity * level - part.value)
+    level = kept.level(price_move)[..., None, :]
+    return ladders.sign[..., None, :] * (part.quantity * level - part.value)

@@ -15,7 +15,6 @@ from stress_kernels.price import index_push, mean_power, signed_power
 from stress_kernels.pytree import pytree
 from stress_kernels.world import World, along, side_sign
 
-
 Powers = tuple[Float[Array, "v a s p"], Float[Array, "v a s p"]]
 """sign(u) |u|^delta of the local and of the global imbalance."""
 

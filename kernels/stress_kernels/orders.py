@@ -11,7 +11,8 @@ from jaxtyping import Array, Bool, Float
 from stress_kernels.account_queue import Turn, take_turns
 from stress_kernels.account_rounds import BANKRUPT, NEAR, Cross, Waiting
 from stress_kernels.contracts import Worth
-from stress_kernels.ladder import Kept, Ladders, Sweep, split
+from stress_kernels.ladder import Sweep, parted_at, split
+from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.money import add_up
 from stress_kernels.pools import exhausted
 from stress_kernels.pytree import pytree
@@ -23,6 +24,7 @@ class Orders:
     """Slices of a round, by whether they may go to the book."""
 
     normal: Sweep
+    """On lanes."""
     direct: Sweep
     """Those that skip book, auction and takeover."""
     usd: Float[Array, "v a s p"]
@@ -47,41 +49,32 @@ def sort_orders(
     equity: Float[Array, "f p"],
     adl_on: Bool[Array, "f p"],
     mark_move: Float[Array, "v a p"],
-    kept: Kept,
-    ladders: Ladders,
+    lanes: Lanes,
     world: World,
 ) -> Orders:
     """Find the slices that may not go to the book.
 
     Those bankrupt at the mark while the pool is exhausted or ADL is on; all of them where ADL goes first.
     """
-    everybody = whole
-    nobody = replace(whole, high=whole.low, quantity_high=whole.quantity_low, value_high=whole.value_low)
     adl_on = world.to_markets(adl_on.astype(mark_move.dtype)) > 0
     spent = world.to_markets(exhausted(equity).astype(mark_move.dtype)) > 0
     straight = adl_on & world.rules.straight_to_adl[:, None, None]
     skipping = adl_on | spent
-    swept = jax.lax.optimization_barrier(_coins(whole, kept.scale))
+    skips, all_skip = (lanes.of_markets(x.astype(mark_move.dtype))[..., None, :] > 0 for x in (skipping, straight))
+    shape = whole.quantity_low.shape
+    start = jnp.broadcast_to(whole.low, shape), whole.quantity_low, whole.value_low
+    end = jnp.broadcast_to(whole.high, shape), whole.quantity_high, whole.value_high
 
-    def sorted_out() -> tuple[Sweep, Sweep]:
-        at_mark = jnp.broadcast_to(mark_move[:, :, None], swept.shape)
-        bankrupt, solvent = split(ladders, whole, at_mark, kept)
+    def sorted_out() -> tuple[Array, ...]:
+        bankrupt, _ = split(lanes.ladders, whole, lanes.of_markets(mark_move), lanes.kept)
+        middle = bankrupt.high, bankrupt.quantity_high, bankrupt.value_high
+        return tuple(jnp.where(all_skip, e, jnp.where(skips, m, s)) for s, m, e in zip(start, middle, end, strict=True))
 
-        def choose(none: Sweep, some: Sweep, every: Sweep) -> Sweep:
-            wide = (slice(None), slice(None), None, None, None)
-            return jax.tree.map(
-                lambda n, s, e: jnp.where(straight[wide], e, jnp.where(skipping[wide], s, n)), none, some, every
-            )
-
-        end = replace(whole, low=whole.high, quantity_low=whole.quantity_high, value_low=whole.value_high)
-        return choose(everybody, solvent, end), choose(nobody, bankrupt, everybody)
-
-    useful = jnp.any(skipping[:, :, None] & (swept > 0))
-    normal, direct = jax.lax.cond(useful, sorted_out, lambda: (everybody, nobody))
+    swept = whole.quantity_high > whole.quantity_low
+    middle = jax.lax.cond(jnp.any(skips & swept), sorted_out, lambda: start)
+    normal, direct = parted_at(whole, *middle)
     mark = 1 + mark_move[:, :, None]
-    usd, direct_usd = jax.lax.optimization_barrier(
-        (_coins(normal, kept.scale) * mark, _coins(direct, kept.scale) * mark)
-    )
+    usd, direct_usd = (lanes.sum(_coins(part, lanes.kept.scale)) * mark for part in (normal, direct))
     accounts = ("value", "direct_value", "near_usd", "near_value", "lack", "direct_lack")
     return Orders(
         normal=normal,
@@ -94,8 +87,8 @@ def sort_orders(
     )
 
 
-def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s p"]:
-    return add_up(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], 3, 4)
+def _coins(part: Sweep, scale: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
+    return add_up(jnp.maximum(part.quantity, 0.0) * scale[..., None, :], -2)
 
 
 def with_accounts(

@@ -52,25 +52,23 @@ def template[T](tree: T) -> T:
 
 def those_first(wanted: Bool[Array, " n"]) -> Int[Array, " n"]:
     """Numbers 0, 1, ..., n - 1: first those that are wanted, then the others, each in their order."""
-    before = (running_count(wanted) - wanted).astype(jnp.int32)
+    before = running_sum(wanted.astype(jnp.float32)).astype(jnp.int32) - wanted
     number = jnp.arange(wanted.size, dtype=jnp.int32)
     place = jnp.where(wanted, before, jnp.sum(wanted, dtype=jnp.int32) + number - before)
     return jnp.zeros_like(number).at[place].set(number, unique_indices=True, mode="promise_in_bounds")
 
 
-def running_count(wanted: Bool[Array, " n"]) -> Float[Array, " n"]:
-    """How many of the first 1, 2, ..., n are wanted: by products, as the CPU is slow at running sums."""
-    size = wanted.size
-    rows = -(-size // _WIDTH)
-    counts = jnp.pad(wanted, (0, rows * _WIDTH - size)).reshape(rows, _WIDTH).astype(jnp.float32)
+def running_sum(x: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Sums of the first 1, 2, ..., n of some whole numbers, by products: the CPU is slow at running sums."""
+    rows = -(-x.size // _WIDTH)
 
     def running(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
         upto = jnp.triu(jnp.ones((x.shape[-1], x.shape[-1]), x.dtype))
         return jnp.matmul(x, upto, precision="highest")
 
-    inside = running(counts)
+    inside = running(jnp.pad(x, (0, rows * _WIDTH - x.size)).reshape(rows, _WIDTH))
     total = inside[:, -1]
-    return (inside + (running(total) - total)[:, None]).reshape(-1)[:size]
+    return (inside + (running(total) - total)[:, None]).reshape(-1)[: x.size]
 
 
 def when[T](wanted: Bool[Array, ""], change: Callable[[T], T], of: T) -> T:

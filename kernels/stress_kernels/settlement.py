@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Kept, Ladders, Sweep, equity, split
+from stress_kernels.ladder import Kept, Sweep, equity, split
+from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World, side_sign
+from stress_kernels.world import ADL_BANKRUPTCY, ADL_INDEX, World
 
 
 @pytree
@@ -49,25 +51,24 @@ class Settled:
     """Equity left after the fee where nothing of the account stays open [USD]."""
 
 
-def bankruptcy_value(part: Sweep, kept: Kept) -> Float[Array, "v a s p"]:
+def bankruptcy_value(part: Sweep, lanes: Lanes) -> Float[Array, "v a s p"]:
     """Quantity x bankruptcy price of a sweep [USD]."""
-    return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, 3, 4)
+    return lanes.sum(_bankruptcy(part, lanes.kept))
 
 
-def lacking(part: Sweep, ladders: Ladders, mark_move: Float[Array, "v a s p"], kept: Kept) -> Float[Array, "v a s p"]:
+def _bankruptcy(part: Sweep, kept: Kept) -> Float[Array, "v a s e p"]:
+    return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, -2)
+
+
+def lacking(part: Sweep, mark_move: Float[Array, "v a p"], lanes: Lanes) -> Float[Array, "v a s p"]:
     """What those accounts of a sweep lack that are bankrupt at the mark [USD]; a partial close has equity."""
-    bankrupt, _ = split(ladders, part, mark_move, kept)
-    lack = jnp.maximum(-equity(bankrupt, mark_move, kept), 0.0)
-    return add_up(jnp.where(ladders.partial[..., None], 0.0, lack), 3, 4)
+    at_mark = lanes.of_markets(mark_move)
+    bankrupt, _ = split(lanes.ladders, part, at_mark, lanes.kept)
+    lack = jnp.maximum(-equity(lanes.ladders, bankrupt, at_mark, lanes.kept), 0.0)
+    return lanes.sum(add_up(jnp.where(lanes.ladders.partial, 0.0, lack), -2))
 
 
-def settle(
-    part: Sweep,
-    fills: Fills,
-    ladders: Ladders,
-    kept: Kept,
-    world: World,
-) -> Settled:
+def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
     """Close a sweep at the layers' prices, account by account.
 
     A slice's average price is A + B p_b: takeover, and deleveraging at the bankruptcy price, leave no equity and
@@ -75,34 +76,39 @@ def settle(
     at most what is left, is paid in full from another.
 
     Args:
-        part: What is closed.
-        kept: What earlier rounds have left of the accounts.
+        part: What is closed, on lanes.
+        fills: Where it went.
+        lanes: The ladders swept.
+        world: Rules and parameters.
     """
-    fixed, earned, fee = _known_prices(fills, world)
+    ladders, kept = lanes.ladders, lanes.kept
+    known = _known_prices(fills, world)
+    fixed, earned, fee = (lanes.of_sides(x) for x in known)
     safe = jnp.where(fixed > 0, fixed, 1.0)
     at_zero = jnp.where(fixed > 0, earned / safe, 0.0)
-    fee_paid_from = at_zero - side_sign(fee) * fee / safe
+    fee_paid_from = at_zero - ladders.sign * fee / safe
 
     bankrupt, solvent = split(ladders, part, at_zero, kept)
     short_of_fee, whole = split(ladders, solvent, fee_paid_from, kept)
-    partial = ladders.partial[..., None]
-    scale = kept.scale[..., None, :]
-
-    def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
-        return add_up(x, 3, 4)
 
     def left(of: Sweep) -> Float[Array, "v a s e c p"]:
-        return fixed[:, :, :, None, None] * equity(of, at_zero, kept)
+        return fixed[..., None, :] * equity(ladders, of, at_zero, kept)
 
-    fees = fee[:, :, :, None, None] * scale * jnp.where(partial, solvent.quantity, whole.quantity)
-    low_fees = jnp.where(partial, 0.0, left(short_of_fee))
-    surplus = jnp.where(partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
-    quantity = total(part.quantity * scale)
-    bankruptcy = bankruptcy_value(part, kept)
+    charged = jnp.where(ladders.partial, solvent.quantity, whole.quantity)
+    fees = (fee * kept.scale)[..., None, :] * charged
+    low_fees = jnp.where(ladders.partial, 0.0, left(short_of_fee))
+    surplus = jnp.where(ladders.partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
+
+    def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
+        return lanes.sum(jax.lax.optimization_barrier(add_up(x, -2)))
+
+    quantity = total(part.quantity * kept.scale[..., None, :])
+    bankruptcy = bankruptcy_value(part, lanes)
+    share, moves, _ = known
     return Settled(
         quantity=quantity,
         bankruptcy=bankruptcy,
-        proceeds=quantity * (fixed + earned) + (1 - fixed) * bankruptcy,
+        proceeds=quantity * (share + moves) + (1 - share) * bankruptcy,
         vault=jnp.zeros_like(quantity),
         deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
         fee=total(fees + jnp.maximum(low_fees, 0.0)),

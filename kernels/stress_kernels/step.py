@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import jax
@@ -11,21 +12,24 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import funded, restless, watch
 from stress_kernels.accounts import Accounts, Holdings, wake
-from stress_kernels.cascade import Held, cascade_round, observe, press, triggered
+from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
 from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders
+from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import curve
 from stress_kernels.money import add_up, any_of
 from stress_kernels.pools import exhausted, transfer
 from stress_kernels.price import Quotes, push, quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.rows import pack, those_first, unpack, when
+from stress_kernels.rows import pack, running_sum, those_first, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
 from stress_kernels.world import World
 
 Funded = tuple[Array, Array] | None
+_SWEPT = 6
+"""Ladders of a path for which lanes are kept: more than are swept in most rounds."""
 _DUST = 1e-3
 """A queue of at most this is rounding [coins]."""
 
@@ -163,18 +167,20 @@ def _cascade(
     """Rounds until one triggers nothing and no queue can use throughput, at most `world.rounds`.
 
     In most steps nothing happens on most paths. So rounds are carried out for a few paths at a time: those that are
-    live are gathered, go through one round, and are put back.
+    live are gathered, go through one round, and are put back. Of their ladders, those on which anything is swept go to
+    lanes; paths whose ladders find no room there wait for the next turn.
     """
-    paths = record.shape[0]
+    paths, ladders_of_path = record.shape[0], math.prod(state.reach.shape[:-1])
     few = min(paths, world.lanes)
+    most = max(ladders_of_path, min(_SWEPT, ladders_of_path) * few)
     reach = triggered(state, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 
-    def crossed(holdings: Holdings | None, chosen: Array, quotes: Quotes, rounds: Array) -> Cross | None:
+    def crossed(holdings: Holdings | None, chosen: Array, back: Array, quotes: Quotes, rounds: Array) -> Cross | None:
         """Accounts on cross margin on some paths, where there are any."""
         if accounts is None or holdings is None:
             return None
-        lane = jnp.full(paths, -1).at[chosen].set(jnp.arange(len(chosen)))
+        lane = jnp.full(paths, -1).at[back].set(jnp.arange(len(chosen)), mode="drop")
         return Cross(accounts, holdings, chosen, lane, quotes, step * world.rounds + rounds.astype(jnp.int32))
 
     def more(carry: tuple[Array, Array, Array, Holdings | None]) -> Array:
@@ -187,9 +193,13 @@ def _cascade(
         chosen = jax.lax.optimization_barrier(those_first(live)[:few])
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
-        cross = crossed(holdings, chosen, now.quotes, rounds)
+        wanted = swept(now, reach)
+        fits = running_sum(add_up(wanted.astype(jnp.float32), 0, 1, 2, 3)) <= most
+        back = jnp.where(fits, chosen, paths + jnp.arange(few))
+        lanes = Lanes.of(ladders, wanted & fits, now.kept, most)
+        cross = crossed(holdings, chosen, back, now.quotes, rounds)
         now, after, cross = cascade_round(
-            now, unpack(kept[chosen], like), here, reach, rounds == 0, ladders, world, cross
+            now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
         )
         reach, rounds = triggered(now, ladders, world), rounds + 1
         again = _live(now, reach, after.budget)
@@ -197,16 +207,17 @@ def _cascade(
             cross = watch(replace(cross, quotes=now.quotes))
             again = again | restless(cross, after.budget)
         again = again & (rounds < world.rounds)
-        put = {"unique_indices": True, "mode": "promise_in_bounds"}
+        put = {"unique_indices": True, "mode": "drop"}
         return (
-            table.at[chosen].set(pack((now, reach, rounds)), **put),
-            kept.at[chosen].set(pack(after), **put),
-            live.at[chosen].set(again, **put),
+            table.at[back].set(pack((now, reach, rounds)), **put),
+            kept.at[back].set(pack(after), **put),
+            live.at[back].set(again, **put),
             None if cross is None else cross.holdings,
         )
 
     live = _live(state, reach, world.throughput[..., None])
-    cross = crossed(holdings, jnp.arange(paths), state.quotes, jnp.zeros(paths))
+    everyone = jnp.arange(paths)
+    cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:
         cross = watch(cross)
         live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
