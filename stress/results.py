@@ -110,9 +110,7 @@ _TABLE = (
     _variable("accounts_liquidated", _VENUE, "float32", "accounts", "accounts liquidated"),
     _variable("first_round_volume", _MARKET, "float32", "USD", "triggered in the first round of each step"),
     _variable("log_weight", "path", "float64", "1", "log likelihood ratio; 0 without importance sampling"),
-    _variable(
-        "ledger_residual", "path", "float32", "1", "largest relative residual of the ledger at hourly ends"
-    ),
+    _variable("ledger_residual", "path", "float32", "1", "largest relative residual of the ledger at hourly ends"),
     _variable("status", "path", "int32", "1", "0: sound; other codes: the path failed"),
 )
 

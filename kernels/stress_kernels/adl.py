@@ -60,9 +60,9 @@ class Deleveraged:
     """Winners touched, by their own ladder."""
     borne: Borne
     """Who they were; of those on cross margin only the largest profit is known before they close."""
-    share: Share
-    """How much of each winner on cross margin is closed."""
-    call: Call
+    share: Share | None
+    """How much of each winner on cross margin is closed, where there are any."""
+    call: Call | None
 
 
 def alive(
@@ -150,13 +150,13 @@ def deleverage(
         scale=jnp.where(taking & by_profit, kept.scale * (1 - part), kept.scale),
         accounts=touched.accounts(),
         borne=replace(
-            nobody(got),
+            nobody(got, cross is not None),
             top=jnp.stack([add_up(touched.sum(column), 3) for column in (TOP, TOP_10)]),
             laddered=jnp.any(taking & (by_profit | (place > reach)), axis=3),
-            profit=largest,
+            profit=None if cross is None else largest,
         ),
-        share=share,
-        call=call,
+        share=None if cross is None else share,
+        call=None if cross is None else call,
     )
 
 
@@ -189,19 +189,22 @@ class _Touched:
         return jnp.where(self.by_profit, everyone, self.sum(ACCOUNTS))
 
 
-def no_winners(need: Float[Array, "v a s p"], reach: Float[Array, "v a s e p"], kept: Kept) -> Deleveraged:
+def no_winners(
+    need: Float[Array, "v a s p"], reach: Float[Array, "v a s e p"], kept: Kept, cross: Cross | None
+) -> Deleveraged:
     """Nothing closed."""
     nothing = jnp.zeros_like(need)
     tops = jnp.zeros((len(TOPS), *need.shape), need.dtype)
+    share = Share(nothing, nothing, nothing, nothing, tops, tops, tops)
     return Deleveraged(
         coins=nothing,
         needed=nothing,
         reach=reach,
         scale=kept.scale,
         accounts=jnp.zeros_like(reach),
-        borne=nobody(need),
-        share=Share(nothing, nothing, nothing, nothing, tops, tops, tops),
-        call=Call(nothing > 0, nothing),
+        borne=nobody(need, cross is not None),
+        share=None if cross is None else share,
+        call=None if cross is None else Call(nothing > 0, nothing),
     )
 
 

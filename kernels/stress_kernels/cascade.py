@@ -28,6 +28,7 @@ from stress_kernels.policy import Borne, bear
 from stress_kernels.pools import Standing, settle_pools, spot_flow
 from stress_kernels.price import quotes
 from stress_kernels.pytree import pytree
+from stress_kernels.rows import when
 from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking, settle
 from stress_kernels.state import Extremes, Hour, Record, State, layers_of, worth_of
 from stress_kernels.trades import Claims, Trades, trades
@@ -224,9 +225,11 @@ def _close(
         lambda: settle(orders.direct, routes.direct, lanes, world),
         lambda: nobody,
     )
-    parts = (normal, routes.normal), (nobody, routes.near), (direct, routes.direct)
+    parts = [(normal, routes.normal), (direct, routes.direct)]
+    if cross is not None:
+        parts.insert(1, (nobody, routes.near))
     # Without barriers the compiler works out a sum again for every term that it enters.
-    claims, routes = jax.lax.optimization_barrier((Claims(parts, at), routes))
+    claims, routes = jax.lax.optimization_barrier((Claims(tuple(parts), at), routes))
     return claims, closed, routes
 
 
@@ -255,7 +258,7 @@ def _deleverage(
         lack = lack + (1 - by_vault) * (orders.direct_lack + lacking(orders.direct, at_mark, lanes))
         return adl.deleverage(need, left, ladders, standing.reach, kept, standing.mark_move, world, price, lack, cross)
 
-    return jax.lax.cond(jnp.any(need > 0), some, lambda: adl.no_winners(need, standing.reach, standing.kept))
+    return jax.lax.cond(jnp.any(need > 0), some, lambda: adl.no_winners(need, standing.reach, standing.kept, cross))
 
 
 def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[Array, "v a s p"]) -> Kept:
@@ -267,7 +270,7 @@ def _close_winners(
     cross: Cross | None, closed: adl.Deleveraged, price: Float[Array, "v a s p"], world: World
 ) -> tuple[Cross | None, Borne]:
     """Close winners on cross margin."""
-    if cross is None:
+    if cross is None or closed.share is None or closed.call is None:
         return None, closed.borne
     taking, ranking = closed.coins[:, :, ::-1] > 0, world.rules.adl_ranking
     return close_winners(cross, closed.share, closed.call, taking, ranking, price, closed.borne)
@@ -318,24 +321,29 @@ def _tally(
     at: Worth,
     world: World,
 ) -> Hour:
-    """Add a round's volumes and accounts, and what winners bore, to the hour."""
+    """Add a round's volumes and accounts to the hour."""
     layers = jnp.stack([getattr(done, layer) for layer in layers_of(world)]) * at.unit[None, :, :, None]
-    haircut = side_sign(done.adl) * (done.adl_cash - done.adl * at.settle[:, :, None]) * at.money[:, :, None]
-    coins, lost, needed = (x[:, :, ::-1] for x in (done.adl, haircut, closed.needed))
-    burden = bear(hour.burden, borne, coins, lost, needed, world.rules.adl_close)
-    return replace(
+    hour = replace(
         hour,
         layers=hour.layers + layers,
         first_round=hour.first_round + first_round,
         accounts=hour.accounts + ended,
+    )
+    return when(jnp.any(done.adl > 0), lambda hour: _deleveraged(hour, done, closed, borne, at, world), hour)
+
+
+def _deleveraged(hour: Hour, done: Trades, closed: adl.Deleveraged, borne: Borne, at: Worth, world: World) -> Hour:
+    """Add what winners bore."""
+    haircut = side_sign(done.adl) * (done.adl_cash - done.adl * at.settle[:, :, None]) * at.money[:, :, None]
+    coins, lost, needed = (x[:, :, ::-1] for x in (done.adl, haircut, closed.needed))
+    again = (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None]
+    accounts = hour.adl_accounts
+    return replace(
+        hour,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
-        adl_accounts=jnp.where(
-            (world.rules.adl_ranking == ADL_PRO_RATA)[:, None, None, None, None],
-            jnp.maximum(hour.adl_accounts, closed.accounts),
-            hour.adl_accounts + closed.accounts,
-        ),
-        adl_cross_accounts=hour.adl_cross_accounts + borne.accounts,
-        burden=burden,
+        adl_accounts=jnp.where(again, jnp.maximum(accounts, closed.accounts), accounts + closed.accounts),
+        adl_cross_accounts=hour.adl_cross_accounts + (0.0 if borne.accounts is None else borne.accounts),
+        burden=bear(hour.burden, borne, coins, lost, needed, world.rules.adl_close),
     )
 
 

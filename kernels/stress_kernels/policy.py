@@ -30,13 +30,13 @@ class Borne:
     """Coins of the largest, which make up `TOPS` of the winners."""
     laddered: Bool[Array, "v a s p"]
     """Whether any of them was on a ladder."""
-    profit: Float[Array, "v a s p"]
-    """Largest profit of one account on cross margin [USD]."""
-    first: Float[Array, "v a s p"]
+    profit: Float[Array, "v a s p"] | None
+    """Largest profit of one account on cross margin, where there are any; so with all that follows [USD]."""
+    first: Float[Array, "v a s p"] | None
     """Coins that this one closed; the mean, if they are several."""
-    most: Float[Array, "v a s p"]
+    most: Float[Array, "v a s p"] | None
     """Most coins that one account on cross margin closed."""
-    accounts: Float[Array, "v p"]
+    accounts: Float[Array, "v p"] | None
     """Accounts on cross margin that were not closed before in this hour."""
 
 
@@ -72,16 +72,17 @@ def no_burden(venues: int, assets: int, paths: int, dtype: jnp.dtype) -> Burden:
     )
 
 
-def nobody(like: Float[Array, "v a s p"]) -> Borne:
-    """A round without winners."""
+def nobody(like: Float[Array, "v a s p"], cross: bool) -> Borne:
+    """A round without winners; `cross` says whether there are accounts on cross margin."""
     nothing = jnp.zeros_like(like)
+    of_cross = nothing if cross else None
     return Borne(
         top=jnp.zeros((len(TOPS), *like.shape), like.dtype),
         laddered=nothing > 0,
-        profit=nothing,
-        first=nothing,
-        most=nothing,
-        accounts=nothing[:, 0, 0],
+        profit=of_cross,
+        first=of_cross,
+        most=of_cross,
+        accounts=None if of_cross is None else of_cross[:, 0, 0],
     )
 
 
@@ -106,8 +107,11 @@ def bear(
     at_mark = (close_at == ADL_MARK)[:, None, None, None]
     loss = jnp.where(at_mark, 0.0, jnp.maximum(haircut, 0.0))
     per_coin = loss / jnp.where(coins > 0, coins, 1.0)
-    keeps = jnp.where(borne.laddered, jnp.nan, borne.profit - per_coin * borne.first)
-    most = per_coin * borne.most
+    if borne.profit is None or borne.first is None or borne.most is None:
+        keeps, most = jnp.full_like(loss, jnp.nan), jnp.zeros_like(loss)
+    else:
+        keeps = jnp.where(borne.laddered, jnp.nan, borne.profit - per_coin * borne.first)
+        most = per_coin * borne.most
 
     def flat(x: Float[Array, "v a s p"]) -> Float[Array, "v m p"]:
         return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
@@ -19,6 +18,7 @@ from stress_kernels.layers import share
 from stress_kernels.ledger import Stocks, book_accounts, book_ladders, book_socialised, book_trades
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
+from stress_kernels.rows import when
 from stress_kernels.state import Hour, Record
 from stress_kernels.trades import Claims, Trades
 from stress_kernels.world import World, side_sign
@@ -78,35 +78,54 @@ def settle_pools(
         receipts, deficits = receipts + left.value, deficits + left.deficit
     equity = pool_equity(funds, claims.at, world)
     short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
-    nothing = jnp.zeros_like(claims.at.unit)
-    socialised, per_coin, kappa, others = jax.lax.cond(
-        jnp.any(short > 0),
-        lambda: adl.socialise(short, standing.alive(ladders), world, cross),
-        lambda: (jnp.zeros_like(short), jnp.zeros_like(standing.taken), nothing, nothing),
+    hour = replace(
+        record.hour,
+        surplus=record.hour.surplus + receipts,
+        deficit=record.hour.deficit + deficits,
+        collateral_sold=_sold(record.hour, left, cross),
     )
-    funds = replace(funds, cash=funds.cash.add(-deficits).add(socialised - world.to_pools(others)))
+    before = Outcome(
+        funds=replace(funds, cash=funds.cash.add(-deficits)),
+        stocks=stocks,
+        hour=hour,
+        kept=standing.kept,
+        taken=standing.taken,
+        cross=cross,
+    )
+    return when(
+        jnp.any(short > 0),
+        lambda now: _socialise(now, short, standing.alive(ladders), claims.at, world),
+        before,
+    )
+
+
+def _socialise(now: Outcome, short: Float[Array, "f p"], alive: adl.Alive, at: Worth, world: World) -> Outcome:
+    """Take what pools cannot pay from winners."""
+    funds, kept, cross = now.funds, now.kept, now.cross
+    socialised, per_coin, kappa, others = adl.socialise(short, alive, world, cross)
+    funds = replace(funds, cash=funds.cash.add(socialised - world.to_pools(others)))
     if cross is not None:
-        funds = funds.receive(others / claims.at.money, world)
-    stocks = book_socialised(stocks, socialised, others, claims.at, world)
-    hour, kept = record.hour, standing.kept
+        funds = funds.receive(others / at.money, world)
+        cross = socialise(cross, world.to_markets(short) > 0, kappa)
     return Outcome(
         funds=funds,
-        stocks=stocks,
-        hour=replace(
-            hour,
-            surplus=hour.surplus + receipts,
-            deficit=hour.deficit + deficits,
-            socialised=hour.socialised + socialised,
-            collateral_sold=_sold(hour, left, cross),
-        ),
+        stocks=book_socialised(now.stocks, socialised, others, at, world),
+        hour=replace(now.hour, socialised=now.hour.socialised + socialised),
         kept=replace(kept, shift=kept.shift + side_sign(per_coin) * kept.scale * per_coin),
-        taken=standing.taken + per_coin,
-        cross=None if cross is None else socialise(cross, world.to_markets(short) > 0, kappa),
+        taken=now.taken + per_coin,
+        cross=cross,
     )
 
 
 def _took_over(funds: Funds, done: Trades, world: World) -> Funds:
     """Pools and vaults pay for what they take."""
+    taken = jnp.any(done.takeover > 0)
+    if funds.vault is not None:
+        taken = taken | jnp.any(done.vault > 0)
+    return when(taken, lambda funds: _take_over(funds, done, world), funds)
+
+
+def _take_over(funds: Funds, done: Trades, world: World) -> Funds:
     sign = side_sign(done.takeover)
     funds = replace(funds, inventory=funds.inventory.add(add_up(sign * done.takeover, 2)))
     funds = funds.receive(-add_up(sign * done.takeover_cash, 2), world)
