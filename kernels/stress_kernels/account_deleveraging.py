@@ -86,7 +86,10 @@ def close_winners(
         return now, borne, equals
 
     holdings, borne, equals = cross.pairs_at(jnp.any(taking, axis=(1, 2)), visit, (cross.holdings, borne, zero))
-    return replace(cross, holdings=holdings), replace(borne, first=borne.first / jnp.maximum(equals, 1.0))
+    single = borne.single
+    assert single is not None
+    single = replace(single, first=single.first / jnp.maximum(equals, 1.0))
+    return replace(cross, holdings=holdings), replace(borne, single=single)
 
 
 def _closed(seen: Winners, share: Share, ranking: Array, venue: Array, lane: Array) -> Float[Array, "g a b"]:
@@ -122,7 +125,8 @@ def _noted(
         now: The accounts before they close.
         equals: How many have the largest profit, so far.
     """
-    here = venue, slice(None), slice(None), lane
+    here, single = (venue, slice(None), slice(None), lane), borne.single
+    assert single is not None
 
     def own(values: Array) -> Array:
         return on_side(values, venue, lane, seen.sign)
@@ -136,13 +140,16 @@ def _noted(
         share_of = jnp.where(seen.gain_log >= own(above), 1.0, partly)
         top.append(posted(total, count[:, None] * closed * share_of))
     profit = seen.size * seen.profit
-    first = (profit > 0) & (profit >= (1 - _SAME) * own(borne.profit))
+    first = (profit > 0) & (profit >= (1 - _SAME) * own(single.profit))
     fresh = jnp.any(closed > 0, axis=1) & ~now.deleveraged[block, path]
     after = replace(
         borne,
         top=jnp.stack(top),
-        first=posted(borne.first, jnp.where(first, closed, 0.0)),
-        most=borne.most.at[here].max(most_by_side(closed, seen.sign)),
-        accounts=borne.accounts.at[venue, lane].add(of_block(jnp.where(fresh, count, 0.0))),
+        single=replace(
+            single,
+            first=posted(single.first, jnp.where(first, closed, 0.0)),
+            most=single.most.at[here].max(most_by_side(closed, seen.sign)),
+            accounts=single.accounts.at[venue, lane].add(of_block(jnp.where(fresh, count, 0.0))),
+        ),
     )
     return after, posted(equals, first.astype(closed.dtype))

@@ -150,10 +150,9 @@ def deleverage(
         scale=jnp.where(taking & by_profit, kept.scale * (1 - part), kept.scale),
         accounts=touched.accounts(),
         borne=replace(
-            nobody(got, cross is not None),
+            nobody(got, largest if cross is not None else None),
             top=jnp.stack([add_up(touched.sum(column), 3) for column in (TOP, TOP_10)]),
             laddered=jnp.any(taking & (by_profit | (place > reach)), axis=3),
-            profit=None if cross is None else largest,
         ),
         share=None if cross is None else share,
         call=None if cross is None else call,
@@ -202,7 +201,7 @@ def no_winners(
         reach=reach,
         scale=kept.scale,
         accounts=jnp.zeros_like(reach),
-        borne=nobody(need, cross is not None),
+        borne=nobody(need, nothing if cross is not None else None),
         share=None if cross is None else share,
         call=None if cross is None else Call(nothing > 0, nothing),
     )

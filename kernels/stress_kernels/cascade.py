@@ -88,7 +88,7 @@ def cascade_round(
     ended = taken_in.accounts
     if waiting is not None:
         triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
-    equity = pool_equity(state.funds, at, world)
+    equity = state.funds.equity
     orders = sort_orders(taken_in.swept, equity, state.funds.adl_on, mark_move, lanes, world)
     orders, turn = with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
@@ -342,7 +342,7 @@ def _deleveraged(hour: Hour, done: Trades, closed: adl.Deleveraged, borne: Borne
         hour,
         adl_haircut=hour.adl_haircut + add_up(haircut, 2),
         adl_accounts=jnp.where(again, jnp.maximum(accounts, closed.accounts), accounts + closed.accounts),
-        adl_cross_accounts=hour.adl_cross_accounts + (0.0 if borne.accounts is None else borne.accounts),
+        adl_cross_accounts=hour.adl_cross_accounts + (0.0 if borne.single is None else borne.single.accounts),
         burden=bear(hour.burden, borne, coins, lost, needed, world.rules.adl_close),
     )
 
@@ -372,7 +372,7 @@ def press(
 
 
 def observe(state: State, world: World) -> State:
-    """Take the extremes of prices and funds at the present quotes; doing it twice changes nothing."""
+    """Value the funds at the present quotes, and take the extremes; doing it twice changes nothing."""
     past, funds, now = state.extremes, state.funds, state.quotes
     equity = pool_equity(funds, worth_of(now, world), world)
     peak = jnp.maximum(funds.peak, equity)
@@ -385,5 +385,5 @@ def observe(state: State, world: World) -> State:
             basis_low=jnp.minimum(past.basis_low, now.basis),
             basis_high=jnp.maximum(past.basis_high, now.basis),
         ),
-        funds=replace(funds, peak=peak, drawdown=jnp.maximum(funds.drawdown, peak - equity)),
+        funds=replace(funds, equity=equity, peak=peak, drawdown=jnp.maximum(funds.drawdown, peak - equity)),
     )

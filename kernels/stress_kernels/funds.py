@@ -51,6 +51,8 @@ class Funds:
     """What they took over and have not sold, (v a p) [contracts]."""
     vault: Vault | None
     """Of the venues, where any has one."""
+    equity: Float[Array, "f p"]
+    """When they were last valued: after every change of quotes, and of what they hold [USD]."""
     peak: Float[Array, "f p"]
     """Largest equity so far [USD]."""
     drawdown: Float[Array, "f p"]
@@ -100,6 +102,7 @@ def open_funds(world: World, paths: int, dtype: jnp.dtype) -> Funds:
         coins=coins(pools),
         inventory=zeros(venues, assets),
         vault=vault,
+        equity=cash,
         peak=cash,
         drawdown=jnp.zeros_like(cash),
         adl_on=jnp.zeros((pools, paths), bool),

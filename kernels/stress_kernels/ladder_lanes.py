@@ -17,7 +17,7 @@ from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
 from stress_kernels.rows import those_first
 
-Shape = tuple[int, int, int, int, int]
+Shape = tuple[int, ...]
 
 
 @pytree

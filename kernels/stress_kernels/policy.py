@@ -23,6 +23,20 @@ TOPS = (0.01, 0.1)
 
 
 @pytree
+class Single:
+    """Single winners on cross margin, by the winners' side."""
+
+    profit: Float[Array, "v a s p"]
+    """Largest profit of one [USD]."""
+    first: Float[Array, "v a s p"]
+    """Coins that this one closed; the mean, if they are several."""
+    most: Float[Array, "v a s p"]
+    """Most coins that one closed."""
+    accounts: Float[Array, "v p"]
+    """Those that were not closed before in this hour."""
+
+
+@pytree
 class Borne:
     """Who the winners were that a round closed, by the winners' side."""
 
@@ -30,14 +44,8 @@ class Borne:
     """Coins of the largest, which make up `TOPS` of the winners."""
     laddered: Bool[Array, "v a s p"]
     """Whether any of them was on a ladder."""
-    profit: Float[Array, "v a s p"] | None
-    """Largest profit of one account on cross margin, where there are any; so with all that follows [USD]."""
-    first: Float[Array, "v a s p"] | None
-    """Coins that this one closed; the mean, if they are several."""
-    most: Float[Array, "v a s p"] | None
-    """Most coins that one account on cross margin closed."""
-    accounts: Float[Array, "v p"] | None
-    """Accounts on cross margin that were not closed before in this hour."""
+    single: Single | None
+    """Where there are accounts on cross margin."""
 
 
 @pytree
@@ -72,17 +80,13 @@ def no_burden(venues: int, assets: int, paths: int, dtype: jnp.dtype) -> Burden:
     )
 
 
-def nobody(like: Float[Array, "v a s p"], cross: bool) -> Borne:
-    """A round without winners; `cross` says whether there are accounts on cross margin."""
+def nobody(like: Float[Array, "v a s p"], profit: Float[Array, "v a s p"] | None) -> Borne:
+    """Nobody closed yet, and the largest profit of an account on cross margin, where there are any."""
     nothing = jnp.zeros_like(like)
-    of_cross = nothing if cross else None
     return Borne(
         top=jnp.zeros((len(TOPS), *like.shape), like.dtype),
         laddered=nothing > 0,
-        profit=of_cross,
-        first=of_cross,
-        most=of_cross,
-        accounts=None if of_cross is None else of_cross[:, 0, 0],
+        single=None if profit is None else Single(profit, nothing, nothing, nothing[:, 0, 0]),
     )
 
 
@@ -107,11 +111,10 @@ def bear(
     at_mark = (close_at == ADL_MARK)[:, None, None, None]
     loss = jnp.where(at_mark, 0.0, jnp.maximum(haircut, 0.0))
     per_coin = loss / jnp.where(coins > 0, coins, 1.0)
-    if borne.profit is None or borne.first is None or borne.most is None:
-        keeps, most = jnp.full_like(loss, jnp.nan), jnp.zeros_like(loss)
-    else:
-        keeps = jnp.where(borne.laddered, jnp.nan, borne.profit - per_coin * borne.first)
-        most = per_coin * borne.most
+    keeps, most, single = jnp.full_like(loss, jnp.nan), jnp.zeros_like(loss), borne.single
+    if single is not None:
+        keeps = jnp.where(borne.laddered, jnp.nan, single.profit - per_coin * single.first)
+        most = per_coin * single.most
 
     def flat(x: Float[Array, "v a s p"]) -> Float[Array, "v m p"]:
         return x.reshape(x.shape[0], -1, x.shape[-1])

@@ -21,7 +21,7 @@ from stress_kernels.pytree import pytree
 from stress_kernels.rows import when
 from stress_kernels.state import Hour, Record
 from stress_kernels.trades import Claims, Trades
-from stress_kernels.world import World, side_sign
+from stress_kernels.world import Transfers, World, side_sign
 
 
 @pytree
@@ -162,15 +162,12 @@ def exhausted(equity: Float[Array, "f p"]) -> Bool[Array, "f p"]:
     return equity <= 1.0
 
 
-def transfer(funds: Funds, at: Worth, world: World) -> Funds:
+def transfer(funds: Funds, rule: Transfers) -> Funds:
     """Pools below their floor are topped up to it by another pool, down to that one's own floor.
 
     All is judged before any money moves; where several ask one pool for more than it can give, in proportion.
     """
-    rule = world.transfers
-    if rule is None:
-        return funds
-    equity, pools = pool_equity(funds, at, world), jnp.arange(len(rule.source))
+    equity, pools = funds.equity, jnp.arange(len(rule.source))
     floor = rule.floor[:, None]
     need = jnp.where((rule.source >= 0)[:, None], jnp.maximum(floor - equity, 0.0), 0.0)
     asks = (rule.source[:, None] == pools[None]).astype(equity.dtype)

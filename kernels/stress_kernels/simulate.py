@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
 from stress_kernels.contracts import Worth
-from stress_kernels.funds import open_funds, pool_equity
+from stress_kernels.funds import open_funds
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.ledger import ledger_residual, open_stocks
 from stress_kernels.money import add_up
@@ -122,13 +122,13 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is summed over an hour, and give the makers their capacity."""
     state, record = carry.state, unpack(carry.record, like)
     at, vault = worth_of(state.quotes, world), state.funds.vault
-    equity, hour = pool_equity(state.funds, at, world), jax.tree.map(jnp.zeros_like, record.hour)
+    hour = jax.tree.map(jnp.zeros_like, record.hour)
     record = replace(
         record,
         makers_left=jnp.broadcast_to(world.auction[..., None], record.makers_left.shape),
         hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)),
     )
-    state = replace(state, extremes=open_extremes(state.quotes, equity))
+    state = replace(state, extremes=open_extremes(state.quotes, state.funds.equity))
     holdings = carry.holdings
     if holdings is not None:
         holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
@@ -165,7 +165,7 @@ def _report(state: State, record: Record, opening: Float[Array, "v a p"], world:
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
         "surplus": hour.surplus,
-        "fund_equity": pool_equity(state.funds, at, world),
+        "fund_equity": state.funds.equity,
         "fund_low": past.fund_low,
         "adl_volume": adl_volume,
         "adl_haircut": hour.adl_haircut,

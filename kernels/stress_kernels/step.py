@@ -15,7 +15,6 @@ from stress_kernels.accounts import Accounts, Holdings, wake
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
-from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders
 from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import curve
@@ -25,7 +24,7 @@ from stress_kernels.price import Quotes, push, quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.rows import pack, running_sum, those_first, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
-from stress_kernels.world import World
+from stress_kernels.world import World, along
 
 Funded = tuple[Array, Array] | None
 _SWEPT = 6
@@ -79,8 +78,9 @@ def step(
         observe(state, world), record, paid, held, memory.step, like, ladders, world, accounts
     )
     state, record = _unwind(state, record, held, like, world)
-    state = replace(state, funds=transfer(state.funds, worth_of(state.quotes, world), world))
-    state, memory = _watch(observe(state, world), memory, world)
+    if world.transfers is not None:
+        state = observe(replace(state, funds=transfer(state.funds, world.transfers)), world)
+    state, memory = _watch(state, memory, world)
     return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
 
@@ -89,10 +89,11 @@ def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tupl
     k, size = memory.step, world.window
     venues = jnp.arange(basis.shape[0])
     window = world.rules.mark_window
-    oldest = memory.basis[(k - window) % size, venues]
+    # Read before anything is written: else the whole window is copied.
+    oldest, samples = jax.lax.optimization_barrier((memory.basis[(k - window) % size, venues], memory.basis))
     gone = jnp.where((k >= window)[:, None, None], oldest, 0.0)
     total = memory.basis_sum + basis - gone
-    samples = jax.lax.dynamic_update_index_in_dim(memory.basis, basis, k % size, 0)
+    samples = jax.lax.dynamic_update_index_in_dim(samples, basis, k % size, 0)
     premium = memory.premium_sum + jnp.expm1(basis)
     count = jnp.minimum(k + 1, window).astype(basis.dtype)
     return replace(memory, basis=samples, basis_sum=total, premium_sum=premium), total / count[:, None, None]
@@ -196,7 +197,7 @@ def _cascade(
         wanted = swept(now, reach)
         fits = running_sum(add_up(wanted.astype(jnp.float32), 0, 1, 2, 3)) <= most
         back = jnp.where(fits, chosen, paths + jnp.arange(few))
-        lanes = Lanes.of(ladders, wanted & fits, now.kept, most)
+        lanes = Lanes.of(ladders, wanted & along(-1, fits, wanted), now.kept, most)
         cross = crossed(holdings, chosen, back, now.quotes, rounds)
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
@@ -266,7 +267,7 @@ def _unwind(
             gross_coins=kept.stocks.gross_coins + add_up(gross_coins, 0, 1),
         )
         after = press(replace(state, funds=funds), -coins * unit, held, world)
-        return after, pack(replace(kept, stocks=stocks))
+        return observe(after, world), pack(replace(kept, stocks=stocks))
 
     holds = jnp.any(state.funds.inventory.value != 0)
     if state.funds.vault is not None:
@@ -279,7 +280,7 @@ def _watch(state: State, memory: Memory, world: World) -> tuple[State, Memory]:
 
     The rolling peak is kept in blocks: the window is the blocks that lie in it and the one that runs.
     """
-    k, equity = memory.step, pool_equity(state.funds, worth_of(state.quotes, world), world)
+    k, equity = memory.step, state.funds.equity
     count = world.blocks + 1
     block, fresh = (k // world.block_steps) % count, (k % world.block_steps == 0) & (k > 0)
     old = jax.lax.dynamic_index_in_dim(memory.block_peaks, block, 0, keepdims=False)
