@@ -91,7 +91,7 @@ def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
     bankrupt, solvent = split(ladders, part, at_zero, kept)
     short_of_fee, whole = split(ladders, solvent, fee_paid_from, kept)
 
-    def left(of: Sweep) -> Float[Array, "v a s e c p"]:
+    def left(of: Sweep) -> Float[Array, "1 1 1 1 c k"]:
         return fixed[..., None, :] * equity(ladders, of, at_zero, kept)
 
     charged = jnp.where(ladders.partial, solvent.quantity, whole.quantity)
@@ -99,7 +99,7 @@ def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
     low_fees = jnp.where(ladders.partial, 0.0, left(short_of_fee))
     surplus = jnp.where(ladders.partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
 
-    def total(x: Float[Array, "v a s e c p"]) -> Float[Array, "v a s p"]:
+    def total(x: Float[Array, "1 1 1 1 c k"]) -> Float[Array, "v a s p"]:
         return lanes.sum(jax.lax.optimization_barrier(add_up(x, -2)))
 
     quantity = total(part.quantity * kept.scale[..., None, :])
