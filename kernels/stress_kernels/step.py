@@ -27,7 +27,9 @@ from stress_kernels.state import Memory, Record, State, worth_of
 from stress_kernels.world import World, along
 
 Funded = tuple[Array, Array] | None
-_SWEPT = 6
+Turns = tuple[Array, Array, Array, Array, Holdings | None]
+"""Paths as rows of what every step looks at, and of the rest; which are live; where the next turn looks first."""
+_SWEPT = 8
 """Ladders of a path for which lanes are kept: more than are swept in most rounds."""
 _DUST = 1e-3
 """A queue of at most this is rounding [coins]."""
@@ -167,9 +169,10 @@ def _cascade(
 ) -> tuple[State, Array, Holdings | None]:
     """Rounds until one triggers nothing and no queue can use throughput, at most `world.rounds`.
 
-    In most steps nothing happens on most paths. So rounds are carried out for a few paths at a time: those that are
-    live are gathered, go through one round, and are put back. Of their ladders, those on which anything is swept go to
-    lanes; paths whose ladders find no room there wait for the next turn.
+    In most steps nothing happens on most paths. So rounds are carried out for a few paths at a time: the next that are
+    live are gathered, go through one round, and are put back; all have had theirs before the first of them comes again,
+    so that the last turns are not for one path with many rounds. Of their ladders, those on which anything is swept go
+    to lanes; paths whose ladders find no room there wait.
     """
     paths, ladders_of_path = record.shape[0], math.prod(state.reach.shape[:-1])
     few = min(paths, world.lanes)
@@ -184,14 +187,13 @@ def _cascade(
         lane = jnp.full(paths, -1).at[back].set(jnp.arange(len(chosen)), mode="drop")
         return Cross(accounts, holdings, chosen, lane, quotes, step * world.rounds + rounds.astype(jnp.int32))
 
-    def more(carry: tuple[Array, Array, Array, Holdings | None]) -> Array:
+    def more(carry: Turns) -> Array:
         return jnp.any(carry[2])
 
-    def body(
-        carry: tuple[Array, Array, Array, Holdings | None],
-    ) -> tuple[Array, Array, Array, Holdings | None]:
-        table, kept, live, holdings = carry
-        chosen = jax.lax.optimization_barrier(those_first(live)[:few])
+    def body(carry: Turns) -> Turns:
+        table, kept, live, following, holdings = carry
+        line = (following + everyone) % paths
+        chosen = jax.lax.optimization_barrier(line[those_first(live[line])[:few]])
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
         wanted = swept(now, reach)
@@ -213,16 +215,17 @@ def _cascade(
             table.at[back].set(pack((now, reach, rounds)), **put),
             kept.at[back].set(pack(after), **put),
             live.at[back].set(again, **put),
+            chosen[-1] + 1,
             None if cross is None else cross.holdings,
         )
 
-    live = _live(state, reach, world.throughput[..., None])
-    everyone = jnp.arange(paths)
+    live, everyone = _live(state, reach, world.throughput[..., None]), jnp.arange(paths)
     cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:
         cross = watch(cross)
         live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
-    table, record, _, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, holdings))
+    start = jnp.zeros_like(everyone[0])
+    table, record, *_, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, start, holdings))
     return unpack(table, moving)[0], record, holdings
 
 
