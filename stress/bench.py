@@ -22,10 +22,10 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -151,10 +151,7 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     Raises:
         InputError: There is no checkout around this package, or no such device.
     """
-    if not CONFIGS.is_dir():
-        raise InputError(
-            f"{CONFIGS}: is not there. The bench needs a source checkout: clone the project, run it there."
-        )
+    needs_checkout()
     devices, report = choose(device), progress or (lambda done, cases: None)
     blocks, hours, turns = (1, 6, 3) if quick else (4, 24, 7)
     runs, timed = cases(BLOCK * blocks * len(devices.all), hours), []
@@ -165,6 +162,18 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     return timed
 
 
+def needs_checkout() -> None:
+    """Refuse to go on without what a package leaves out.
+
+    Raises:
+        InputError: There is no checkout around this package.
+    """
+    if not CONFIGS.is_dir():
+        raise InputError(
+            f"{CONFIGS}: is not there. The bench needs a source checkout: clone the project, run it there."
+        )
+
+
 def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     whole = Simulation.of(config, devices)
     contestants = {
@@ -173,7 +182,7 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
         "random": Simulation.of(config, devices, _random_numbers).compute,
     }
     calls: dict[str, Callable[[], float | None]]
-    calls = {key: functools.partial(_finish, compute) for key, compute in contestants.items()}
+    calls = {key: functools.partial(finish, compute) for key, compute in contestants.items()}
     comparable = whole.devices.kind == "cpu" and leaves_out_nothing(config)
     others = twins(given(config, whole.devices), len(whole.devices.all)) if comparable else {}
     if others:
@@ -215,7 +224,7 @@ def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) 
     return {name: np.array(each) for name, each in seconds.items()}
 
 
-def _finish(compute: Callable[[int], Any]) -> None:
+def finish(compute: Callable[[int], Any]) -> None:
     """Compute a chunk and wait for it."""
     import jax
 
@@ -312,7 +321,7 @@ def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
     def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
         table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
         shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
-        seconds = in_turns({"it": lambda: _finish(lambda _: shared(table))}, 5)["it"].min()
+        seconds = in_turns({"it": lambda: finish(lambda _: shared(table))}, 5)["it"].min()
         return table.size * operations / seconds
 
     return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
@@ -349,6 +358,12 @@ def _ratio(ratio: Spread | None) -> str:
     return "-" if ratio is None else f"{ratio.median:.3g} ({ratio.least:.3g} to {ratio.most:.3g})"
 
 
-def to_json(timed: list[Timed]) -> str:
+class Row(Protocol):
+    """Something that was timed."""
+
+    def row(self) -> dict[str, Any]: ...
+
+
+def to_json(timed: Sequence[Row]) -> str:
     """A list of rows."""
     return json.dumps([each.row() for each in timed], indent=2) + "\n"

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stress import bench, console
+from stress import bench, bench_peer, console
 from stress.bench_given import given, leaves_out_nothing
 from stress.bench_twin import NAMES, NEEDS, Twin, twins
 from stress.cli import app
@@ -138,3 +138,19 @@ def test_a_twin_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, cap
     assert timed.row()["ratio_to_numba"] is None
     assert "pip install 'liqstress[bench]'" in shown
     assert "g++" in shown
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lrvx") is None, reason="lrvx is not installed")
+def test_the_peer_liquidates_what_our_program_liquidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = bench_peer._time(1_000, 16, 2, 1)
+    assert timed.liquidated > 10
+    assert timed.row()["ratio_to_lrvx"] > 0
+    run = bench_peer._lrvx
+
+    def one_more(levels: list[tuple[float, float, int]], marks: np.ndarray) -> tuple[float, np.ndarray]:
+        seconds, liquidated = run(levels, marks)
+        return seconds, liquidated + (np.arange(len(liquidated)) == 0)
+
+    monkeypatch.setattr(bench_peer, "_lrvx", one_more)
+    with pytest.raises(RunError, match="nothing was timed"):
+        bench_peer._time(1_000, 16, 2, 1)
