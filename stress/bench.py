@@ -332,26 +332,37 @@ def print_table(timed: list[Timed], out: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    titles = ("case", "path-steps/s", "range", *timed[0].phases, "floor", "floor/time", *NAMES.values())
+    titles = ("case", "path-steps/s", "range", *timed[0].phases, "floor", "floor/time")
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", no_wrap=True)
     for each in timed:
         low, high = (each.whole.median / seconds - 1 for seconds in (each.whole.most, each.whole.least))
         times = [f"{ns:,.0f}" for ns in (*each.phases.values(), max(each.floor.values()))]
         speed = [f"{each.path_steps_per_s:,.0f}", f"{low:+.0%} {high:+.0%}"]
-        ratios = [_ratio(each.to_twins.get(name)) for name in NAMES]
-        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}", *ratios)
+        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}")
     out.print(table)
     out.print(
         "Phases (random numbers, dense update, events; writing beside them) and floor in ns a path-step: a step of"
     )
     out.print(f"all markets of one path. Device: {timed[0].device}.")
-    out.print("C++, numba, NumPy: the time of a twin of the step over ours without random numbers (median, range).")
+    _print_twins(timed, out)
+
+
+def _print_twins(timed: list[Timed], out: Console) -> None:
+    """Print how long the twins take, and which of them are missing."""
+    from rich.table import Table
+
+    table = Table("case", *NAMES.values(), box=None, padding=(0, 2, 0, 0))
+    for each in timed:
+        if each.to_twins:
+            table.add_row(each.case, *(_ratio(each.to_twins.get(name)) for name in NAMES))
+    if table.row_count:
+        out.print("Time of a twin of the step over ours without random numbers, median of the turns (range):")
+        out.print(table)
     for name, needed in NEEDS.items():
         if not any(name in each.to_twins for each in timed):
-            out.print(
-                f"Without the twin in {NAMES[name]}: it is timed beside a CPU, where there is {needed}.", markup=False
-            )
+            missing = f"Without the twin in {NAMES[name]}: it is timed beside a CPU, where there is {needed}."
+            out.print(missing, markup=False)
 
 
 def _ratio(ratio: Spread | None) -> str:
