@@ -125,6 +125,7 @@ def _write(file: Path, levels: list[tuple[float, float, int]]) -> None:
 def _config(file: Path, paths: int, hours: int) -> Run:
     """A market without impact or limits, its mark the index: one walk by minutes, the same on every path."""
     steps = np.random.default_rng(1).normal(0, VOLATILITY / np.sqrt(1440), 60 * hours)
+    moves = np.expm1(np.cumsum(steps))
     source = "made up"
     market = {
         "tiers": [{"floor_usd": 0, "rate": RATE}],
@@ -160,11 +161,7 @@ def _config(file: Path, paths: int, hours: int) -> Run:
         "assets": {"A": {"daily_volatility": VOLATILITY}},
         "prices": {"start": {"A": START}},
         "portfolio": {"positions": str(file)},
-        "shock": {
-            "kind": "prescribed",
-            "minutes": list(range(1, len(steps) + 1)),
-            "moves": {"A": np.expm1(np.cumsum(steps)).tolist()},
-        },
+        "shock": {"kind": "prescribed", "minutes": list(range(1, len(moves) + 1)), "moves": {"A": moves.tolist()}},
         "impact": {"i_ref": 0.0},
     }
     return Run.model_validate(data)

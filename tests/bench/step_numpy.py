@@ -210,7 +210,7 @@ def settle(
     Accounts come by bankruptcy price: bankrupt, short of the fee, whole, class by class.
 
     Args:
-        given: The input.
+        given: Input.
         side: 0 for longs, 1 for shorts.
         ladder: Venue and asset of each sweep (n).
         low: Rung where it starts (n).
@@ -219,29 +219,26 @@ def settle(
         level: Price - 1 at which it is closed (n).
         fee: [USD per coin], (n).
     """
-    sign = -1 if side else 1
-    margin = sign * given.log_margin[ladder][:, side]
-    level, fee = level[:, None, None], fee[:, None, None]
+    sign, level, fee = -1 if side else 1, level[:, None, None], fee[:, None, None]
     quantity, value = swept[..., : 2 * CLASSES : 2], swept[..., 1 : 2 * CLASSES : 2]
-
     v, a = (x[:, None, None] for x in ladder)
     place = v, a, side, np.arange(swept.shape[1])[:, None]
     columns = np.array([0, 1])[:, None, None, None] + 2 * np.arange(CLASSES)
 
     def down_to(price: Array) -> Array:
         """Quantity and bankruptcy value of those whose equity is gone at a price - 1, both (n e c)."""
-        depth = margin - sign * np.log1p(np.maximum(price[:, :, 0], -0.999))
+        depth = sign * (given.log_margin[ladder][:, side] - np.log1p(np.maximum(price[:, :, 0], -0.999)))
         rung = np.clip(position(given, depth), low[:, None], high[:, None])[:, None]
         return given.rows[*place, rung, columns] - given.rows[*place, low[:, None, None], columns]
 
     (q0, x0), (q1, x1) = down_to(level), down_to(level - sign * fee)
-    deficit = np.maximum(-sign * (q0 * level - x0), 0)
-    partial = given.partial[ladder][:, side][:, None] != 0
+    deficit = np.maximum(-sign * (q0 * level - x0), 0).sum(axis=(1, 2))
+    partial = given.partial[ladder][:, None, side] != 0
     rest = np.maximum(sign * ((q1 - q0) * level - (x1 - x0)), 0)
     fees = np.where(partial, fee * (quantity - q0), fee * (quantity - q1) + rest)
     spare = np.maximum(sign * ((quantity - q1) * level - (value - x1)) - fee * (quantity - q1), 0)
     kept = np.where(partial | (given.keeps[v] == 0), 0, spare)
-    return deficit.sum(axis=(1, 2)), (fees + kept).sum(axis=(1, 2))
+    return deficit, (fees + kept).sum(axis=(1, 2))
 
 
 def position(given: Given, depth: Array) -> Array:
