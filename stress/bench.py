@@ -10,8 +10,9 @@ The floor of a path-step is the larger of two times: that of reading and writing
 touches of a path, at the rate at which this machine copies a table of that size, and that of the arithmetic of random
 numbers and dense update, at the rate at which it multiplies and adds. No event is in it.
 
-Two cases are of the order book alone, without the layers behind it: there a twin in C++, `tests/bench/step_twin.cpp`,
-is given the prices that our program draws. Before it is timed, every hour's volume must agree.
+Two cases are of the order book alone, without the layers behind it: there twins in C++, numba and NumPy
+(`tests/bench/step_*`) are given the prices that our program draws, and as many threads as it has devices. Before one
+is timed, every hour's volume must agree.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from stress.bench_twin import Twin, book_alone, leaves_out_nothing
+from stress.bench_given import book_alone, given, leaves_out_nothing
+from stress.bench_twin import NAMES, NEEDS, twins
 from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
@@ -114,8 +116,8 @@ class Timed:
     """Nanoseconds a path-step: `random` numbers, `dense` update, `events`, `writing`."""
     floor: dict[str, float]
     """Nanoseconds a path-step: `bytes`, `sums`."""
-    to_cpp: Spread | None
-    """The C++ twin's seconds over ours without random numbers; none where it leaves something out or is not built."""
+    to_twins: dict[str, Spread]
+    """A twin's seconds over ours without random numbers; no twin where it leaves something out or cannot be had."""
 
     @property
     def path_steps_per_s(self) -> float:
@@ -128,13 +130,12 @@ class Timed:
         return max(self.floor.values()) * self.path_steps_per_s / 1e9
 
     def row(self) -> dict[str, Any]:
-        """For a machine. There are no twins in numba and NumPy yet."""
+        """For a machine; a twin that was not timed has no ratio."""
+        ratios = {name: self.to_twins[name].median if name in self.to_twins else None for name in NAMES}
         return {
             "case": self.case,
             "path_steps_per_s": self.path_steps_per_s,
-            "ratio_to_cpp": self.to_cpp and self.to_cpp.median,
-            "ratio_to_numba": None,
-            "ratio_to_numpy": None,
+            **{f"ratio_to_{name}": ratio for name, ratio in ratios.items()},
             "floor_fraction": self.floor_fraction,
         } | asdict(self)
 
@@ -150,10 +151,7 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     Raises:
         InputError: There is no checkout around this package, or no such device.
     """
-    if not CONFIGS.is_dir():
-        raise InputError(
-            f"{CONFIGS}: is not there. The bench needs a source checkout: clone the project, run it there."
-        )
+    needs_checkout()
     devices, report = choose(device), progress or (lambda done, cases: None)
     blocks, hours, turns = (1, 6, 3) if quick else (4, 24, 7)
     runs, timed = cases(BLOCK * blocks * len(devices.all), hours), []
@@ -164,6 +162,18 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     return timed
 
 
+def needs_checkout() -> None:
+    """Refuse to go on without what a package leaves out.
+
+    Raises:
+        InputError: There is no checkout around this package.
+    """
+    if not CONFIGS.is_dir():
+        raise InputError(
+            f"{CONFIGS}: is not there. The bench needs a source checkout: clone the project, run it there."
+        )
+
+
 def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     whole = Simulation.of(config, devices)
     contestants = {
@@ -172,12 +182,14 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
         "random": Simulation.of(config, devices, _random_numbers).compute,
     }
     calls: dict[str, Callable[[], float | None]]
-    calls = {key: functools.partial(_finish, compute) for key, compute in contestants.items()}
+    calls = {key: functools.partial(finish, compute) for key, compute in contestants.items()}
     comparable = whole.devices.kind == "cpu" and leaves_out_nothing(config)
-    twin = Twin.of(config, whole.devices) if comparable else None
-    if twin is not None:
-        twin.check(whole.compute(0))
-        calls["cpp"] = twin.seconds
+    others = twins(given(config, whole.devices), len(whole.devices.all)) if comparable else {}
+    if others:
+        ours = whole.compute(0)
+        for twin in others.values():
+            twin.check(ours)
+    calls |= {key: twin.seconds for key, twin in others.items()}
     seconds = in_turns(calls, turns)
     steps = config.horizon_hours * 3600 // config.step_seconds
     path_steps = steps * config.chunk
@@ -194,7 +206,7 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
             "writing": 1e9 * _writing(config, whole) / path_steps,
         },
         floor=_floor(config, whole.devices),
-        to_cpp=None if twin is None else Spread.of(seconds["cpp"] / (seconds["whole"] - seconds["random"])),
+        to_twins={key: Spread.of(seconds[key] / (seconds["whole"] - seconds["random"])) for key in others},
     )
 
 
@@ -212,7 +224,7 @@ def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) 
     return {name: np.array(each) for name, each in seconds.items()}
 
 
-def _finish(compute: Callable[[int], Any]) -> None:
+def finish(compute: Callable[[int], Any]) -> None:
     """Compute a chunk and wait for it."""
     import jax
 
@@ -309,7 +321,7 @@ def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
     def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
         table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
         shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
-        seconds = in_turns({"it": lambda: _finish(lambda _: shared(table))}, 5)["it"].min()
+        seconds = in_turns({"it": lambda: finish(lambda _: shared(table))}, 5)["it"].min()
         return table.size * operations / seconds
 
     return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
@@ -320,25 +332,49 @@ def print_table(timed: list[Timed], out: Console) -> None:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0))
-    titles = ("case", "path-steps/s", "range", *timed[0].phases, "floor", "floor/time", "C++ time/time")
+    titles = ("case", "path-steps/s", "range", *timed[0].phases, "floor", "floor/time")
     for i, title in enumerate(titles):
         table.add_column(title, justify="right" if i else "left", no_wrap=True)
     for each in timed:
         low, high = (each.whole.median / seconds - 1 for seconds in (each.whole.most, each.whole.least))
         times = [f"{ns:,.0f}" for ns in (*each.phases.values(), max(each.floor.values()))]
         speed = [f"{each.path_steps_per_s:,.0f}", f"{low:+.0%} {high:+.0%}"]
-        cpp = each.to_cpp
-        ratio = "-" if cpp is None else f"{cpp.median:.3f} ({cpp.least:.3f} to {cpp.most:.3f})"
-        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}", ratio)
+        table.add_row(each.case, *speed, *times, f"{each.floor_fraction:.1%}")
     out.print(table)
     out.print(
         "Phases (random numbers, dense update, events; writing beside them) and floor in ns a path-step: a step of"
     )
     out.print(f"all markets of one path. Device: {timed[0].device}.")
-    if all(each.to_cpp is None for each in timed):
-        out.print("Without the twin in C++: it is timed beside a CPU, where there is a g++ that can build it.")
+    _print_twins(timed, out)
 
 
-def to_json(timed: list[Timed]) -> str:
+def _print_twins(timed: list[Timed], out: Console) -> None:
+    """Print how long the twins take, and which of them are missing."""
+    from rich.table import Table
+
+    table = Table("case", *NAMES.values(), box=None, padding=(0, 2, 0, 0))
+    for each in timed:
+        if each.to_twins:
+            table.add_row(each.case, *(_ratio(each.to_twins.get(name)) for name in NAMES))
+    if table.row_count:
+        out.print("Time of a twin of the step over ours without random numbers, median of the turns (range):")
+        out.print(table)
+    for name, needed in NEEDS.items():
+        if not any(name in each.to_twins for each in timed):
+            missing = f"Without the twin in {NAMES[name]}: it is timed beside a CPU, where there is {needed}."
+            out.print(missing, markup=False)
+
+
+def _ratio(ratio: Spread | None) -> str:
+    return "-" if ratio is None else f"{ratio.median:.3g} ({ratio.least:.3g} to {ratio.most:.3g})"
+
+
+class Row(Protocol):
+    """Something that was timed."""
+
+    def row(self) -> dict[str, Any]: ...
+
+
+def to_json(timed: Sequence[Row]) -> str:
     """A list of rows."""
     return json.dumps([each.row() for each in timed], indent=2) + "\n"

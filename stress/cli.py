@@ -152,17 +152,19 @@ def bench(
     file: Annotated[Path | None, typer.Option("--json", help="File to write the rows to.", show_default=False)] = None,
     device: Device = "auto",
 ) -> None:
-    """Time the step on this machine: path-steps a second, phases, the floor it sets, and a twin in C++."""
+    """Time the step on this machine: path-steps a second, phases, the floor it sets, twins of the step, and a peer."""
     from stress import bench as measured
-    from stress import console
+    from stress import bench_peer, console
 
     if file is not None:
         file.touch()  # What cannot be written is said now, and not after minutes.
     with console.progress("cases") as report:
+        peers = bench_peer.peers(quick=not full, device=device)
         timed = measured.bench(quick=not full, device=device, progress=report)
     measured.print_table(timed, console.console())
+    bench_peer.print_peers(peers, console.console())
     if file is not None:
-        file.write_text(measured.to_json(timed), encoding="utf-8")
+        file.write_text(measured.to_json([*timed, *peers]), encoding="utf-8")
 
 
 @app.command()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +15,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stress import bench
-from stress.bench_twin import Twin, leaves_out_nothing
+from stress import bench, bench_peer, console
+from stress.bench_given import given, leaves_out_nothing
+from stress.bench_twin import NAMES, NEEDS, Twin, twins
 from stress.cli import app
 from stress.config import Run
 from stress.devices import choose
@@ -80,39 +84,73 @@ def test_rows_that_cannot_be_written_are_refused_before_anything_is_timed(tmp_pa
     assert "rows.json" in shown.output
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
-@pytest.mark.parametrize("case", ["calm, book alone", "crash, book alone", "jump, book alone"])
-def test_the_twin_closes_what_our_program_closes(case: str) -> None:
-    """Of the jump, where whole classes are bankrupt, deficits and surpluses too."""
+@functools.cache
+def compared(case: str) -> tuple[dict[str, np.ndarray], dict[str, Twin]]:
+    """What our program says of a small case, and the twins, given the same. In the jump whole classes are bankrupt."""
     config = small(case.replace("jump", "crash"))
     if case.startswith("jump"):
         assert isinstance(config.shock, Prescribed)
-        moves = {"BTC": (0.0, -0.35)}
-        config = config.model_copy(
-            update={"shock": config.shock.model_copy(update={"moves": moves, "minutes": (60, 61)})}
-        )
+        jump = {"moves": {"BTC": (0.0, -0.35)}, "minutes": (60, 61)}
+        config = config.model_copy(update={"shock": config.shock.model_copy(update=jump)})
     devices = choose("cpu").dividing(16)
-    twin = Twin.of(config, devices)
-    assert twin is not None
-    ours = Simulation.of(config, devices).compute(0)
-    off = twin.check(ours)
+    ours = {name: np.asarray(x) for name, x in Simulation.of(config, devices).compute(0).items()}
+    return ours, twins(given(config, devices), len(devices.all))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", ["calm, book alone", "crash, book alone", "jump, book alone"])
+def test_a_twin_closes_what_our_program_closes(case: str, name: str) -> None:
+    """Of the jump, deficits and surpluses too."""
+    ours, others = compared(case)
+    if name not in others:
+        pytest.skip(f"the twin in {NAMES[name]} needs {NEEDS[name]}")
+    off = others[name].check(ours)
     assert off["volume"] < 1e-4
     if case.startswith("jump"):
         assert float(np.sum(ours["deficit"])) > 1e6
         assert max(off["deficit"], off["surplus"]) < 1e-3
-    assert twin.seconds() > 0
+    assert others[name].seconds() > 0
 
 
-def test_a_world_that_the_twin_does_not_know_is_not_given_to_it() -> None:
+def test_a_world_that_the_twins_do_not_know_is_not_given_to_them() -> None:
     assert not leaves_out_nothing(small("calm"))
     assert leaves_out_nothing(small("calm, book alone"))
+    with pytest.raises(ValueError, match="auction"):
+        given(small("calm"), choose("cpu"))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
 def test_a_twin_that_differs_is_not_timed() -> None:
-    config, devices = small("crash, book alone"), choose("cpu").dividing(16)
-    twin = Twin.of(config, devices)
-    assert twin is not None
-    ours = {name: np.asarray(x) for name, x in Simulation.of(config, devices).compute(0).items()}
-    with pytest.raises(RunError, match="volume differs"):
-        twin.check(ours | {"liquidation_volume": 1.002 * ours["liquidation_volume"]})
+    ours, others = compared("crash, book alone")
+    for twin in others.values():
+        with pytest.raises(RunError, match=f"{re.escape(NAMES[twin.name])}.* differs"):
+            twin.check(ours | {"liquidation_volume": 1.002 * ours["liquidation_volume"]})
+
+
+def test_a_twin_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    config, devices = small("calm, book alone"), choose("cpu").dividing(16)
+    assert list(twins(given(config, devices), 1)) == ["numpy"]
+    timed = bench._time("calm, book alone", config, devices, 1)
+    bench.print_table([timed], console.console())
+    shown = capsys.readouterr().out
+    assert timed.row()["ratio_to_numpy"] > 0
+    assert timed.row()["ratio_to_numba"] is None
+    assert "pip install 'liqstress[bench]'" in shown
+    assert "g++" in shown
+
+
+@pytest.mark.skipif(importlib.util.find_spec("lrvx") is None, reason="lrvx is not installed")
+def test_the_peer_liquidates_what_our_program_liquidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = bench_peer._time(1_000, 16, 2, 1)
+    assert timed.liquidated > 10
+    assert timed.row()["ratio_to_lrvx"] > 0
+    run = bench_peer._lrvx
+
+    def one_more(levels: list[tuple[float, float, int]], marks: np.ndarray) -> tuple[float, np.ndarray]:
+        seconds, liquidated = run(levels, marks)
+        return seconds, liquidated + (np.arange(len(liquidated)) == 0)
+
+    monkeypatch.setattr(bench_peer, "_lrvx", one_more)
+    with pytest.raises(RunError, match="nothing was timed"):
+        bench_peer._time(1_000, 16, 2, 1)

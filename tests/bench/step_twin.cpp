@@ -540,8 +540,8 @@ int main(int argc, char** argv) {
     int32_t head[11];
     read(file, head);
     if (head[0] != V || head[1] != A || head[2] != E || head[3] % L) return 2;
-    P.paths = head[3], P.steps = head[4], P.steps_per_hour = head[5], P.rounds = head[6];
-    P.rungs = head[7], P.cells = head[8], P.window = head[9], P.lag = head[10];
+    P.paths = head[3], P.steps = head[4], P.rungs = head[5], P.steps_per_hour = head[6];
+    P.rounds = head[7], P.cells = head[8], P.window = head[9], P.lag = head[10];
     read(file, P.delta), read(file, P.rho), read(file, P.decay_local), read(file, P.decay_global);
     read(file, P.index_weight), read(file, P.spread), read(file, P.deep);
     read(file, P.coefficient), read(file, P.contagion), read(file, P.sigma), read(file, P.shift), read(file, P.adv);
