@@ -127,11 +127,11 @@ def _accounts(
         ) from None
 
 
-def _barrier(run: Run) -> np.ndarray:
+def _barrier(run: Run) -> np.ndarray | None:
     """Covariance of the log moves by which triggers are moved for what a path does between its steps, (a a)."""
     diffusion = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
     if not run.barrier_correction or not isinstance(diffusion, Diffusion):
-        return np.zeros((len(run.assets), len(run.assets)))
+        return None
     factor = _BARRIER * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
     return factor @ factor.T
 

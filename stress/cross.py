@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from stress_kernels.accounts import Accounts, Collateral, Group, open_holdings
+from stress_kernels.account_words import WORD, Words
+from stress_kernels.accounts import Accounts, Collateral, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
@@ -111,7 +112,7 @@ def compile_accounts(
     schedules: Mapping[tuple[int, int], Schedule],
     start_price: Array,
     venues: int,
-    barrier: Array,
+    barrier: Array | None,
     dtype: str = "float64",
     currencies: Currencies | None = None,
     volatility: Array | None = None,
@@ -123,7 +124,7 @@ def compile_accounts(
         schedules: Rules of every listed market, by venue and asset.
         start_price: Index price of each asset at the start [USD].
         venues: Number of venues.
-        barrier: Covariance of the log moves of the trigger test, shape (A, A).
+        barrier: Covariance of the log moves of the trigger test, shape (A, A); None where triggers are not moved.
         dtype: Of the tables.
         currencies: Coins that are money; needed where an account has any, or an inverse contract.
         volatility: Of each asset, in any unit; how far each price is expected to move against the others. It decides
@@ -176,6 +177,7 @@ def compile_accounts(
     venue = kind_of_block // 3
     falls, rises = _against(laid(contracts), laid(owned), None if currencies is None else currencies.inverse[venue])
     over_pace = np.tile(1 / pace, 1 if currencies is None else 2)[:, None]
+    words = _words(kind_of_block, falls * over_pace, rises * over_pace, dtype)
     return Accounts(
         venue=host(venue),
         quantity=laid(contracts),
@@ -197,11 +199,9 @@ def compile_accounts(
         share_above=of_rule(FractionStaging, "above_usd", np.inf, dtype),
         target=of_rule(RestoreStaging, "target", 0.0, dtype),
         pause=of_venue(lambda s: s.pause_steps, 0, np.int32),
-        barrier=host(barrier, dtype),
+        barrier=None if barrier is None else host(barrier, dtype),
         pace=host(pace, dtype),
-        falls=host(falls * over_pace, dtype),
-        rises=host(rises * over_pace, dtype),
-        groups=_groups(kind_of_block, falls, rises),
+        words=words,
         pairs=PAIRS,
         memory=any(s.pause_steps > 0 or isinstance(s.staging, FractionStaging) for s in first.values()),
     )
@@ -238,14 +238,35 @@ def _against(contracts: Array, owned: Array, inverse: Bools | None) -> tuple[Boo
     return np.concatenate([long | either, spot]), np.concatenate([short | either, spot])
 
 
-def _groups(kind: NDArray[np.int32], falls: Bools, rises: Bools) -> tuple[Group, ...]:
-    """Blocks of one kind, and what is against them; of those with both sides anything may be."""
-    groups = []
-    for each in np.unique(kind):
-        here, either = kind == each, each % 3 == _EITHER
-        directions = (bool(either or np.any(table[:, here])) for table in (falls, rises))
-        groups.append(Group(int(each) // 3, int(here.sum()), *directions))
-    return tuple(groups)
+def _words(kind: NDArray[np.int32], falls: Array, rises: Array, dtype: str) -> Words:
+    """Blocks of one kind that lie side by side, up to 32 a word.
+
+    Args:
+        kind: Of each block.
+        falls: 1 / pace of prices whose fall is against anybody in a block, else 0, shape (x, blocks).
+        rises: The same of rises.
+        dtype: Of the tables.
+    """
+    _, starts = np.unique(kind, return_index=True)
+    ends = np.append(starts[1:], len(kind))
+    first = np.concatenate([np.arange(*each, WORD) for each in zip(starts, ends, strict=True)])
+    of = np.searchsorted(first, np.arange(len(kind)), side="right") - 1
+
+    def by_word(table: Array) -> Array:
+        words = np.zeros((len(first), len(table), WORD))
+        words[of, :, np.arange(len(kind)) - first[of]] = table.T
+        return words
+
+    falls, rises = by_word(falls), by_word(rises)
+    return Words(
+        venue=host(kind[first] // 3),
+        first=host(first, np.int32),
+        of=host(of, np.int32),
+        falls=host(falls, dtype),
+        rises=host(rises, dtype),
+        any_falls=host(falls.max(axis=2), dtype),
+        any_rises=host(rises.max(axis=2), dtype),
+    )
 
 
 def _blocks(kind: NDArray[np.int32]) -> tuple[NDArray[np.int64], int]:

@@ -427,7 +427,7 @@ def test_published_cross_liquidation_prices(asset, price):
         count=np.ones(1),
         row=np.zeros(1, np.int64),
     )
-    accounts = compile_accounts(account, rules, marks, 1, np.zeros((2, 2)))
+    accounts = compile_accounts(account, rules, marks, 1, None)
     for cents, liquidated in ((0.005, False), (-0.005, True)):
         target = np.where(np.arange(2) == asset, price + cents, marks)
         look = Look(

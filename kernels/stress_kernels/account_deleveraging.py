@@ -11,7 +11,7 @@ from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import marked
 from stress_kernels.account_rounds import Cross, base, by_side, look_at, of_block
 from stress_kernels.account_winners import Call, Winners, most_by_side, on_side, winners
-from stress_kernels.accounts import LOOK, Holdings
+from stress_kernels.accounts import Holdings
 from stress_kernels.policy import Borne
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_PRO_RATA
@@ -81,7 +81,7 @@ def close_winners(
             closed=now.closed.at[block, path].add(closed * marked(look).unit, mode="drop"),
             settling=now.settling.at[block, path].max(flat, mode="drop"),
             deleveraged=now.deleveraged.at[block, path].set(now.deleveraged[block, path] | touched, mode="drop"),
-            radius=now.radius.at[block, path].set(LOOK, mode="drop"),
+            watched=now.watched.look_again(accounts.words, block, path),
         )
         return now, borne, equals
 

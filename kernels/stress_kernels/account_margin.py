@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels import contracts
-from stress_kernels.accounts import SAFE, Accounts
+from stress_kernels.account_words import SAFE
+from stress_kernels.accounts import Accounts
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
 
@@ -154,17 +155,22 @@ def exposure(look: Look) -> tuple[Float[Array, "g a b"], Float[Array, "g a b"] |
 
 
 def short_of_margin(look: Look, accounts: Accounts) -> Bool[Array, "g b"]:
-    """Whether equity is at or below what is required, at prices moved for what happens between steps.
+    """Whether equity is at or below what is required, at prices moved for what happens between steps."""
+    at = marked(look, None if accounts.barrier is None else _likeliest_fall(look, accounts.barrier))
+    return weighted_equity(look, at) <= required(jnp.abs(look.quantity) * at.unit, look.venue, accounts)
+
+
+def _likeliest_fall(look: Look, barrier: Float[Array, "a a"]) -> Float[Array, "g a b"]:
+    """Log moves of prices between steps that are against an account.
 
     With C the covariance of these moves and g = dE / dlog price, the likeliest fall of one standard deviation of E is
     -C g / sqrt(g C g): the full move against an account of one position, next to nothing for a hedged one.
     """
     of_mark, of_spot = exposure(look)
     slope = of_mark if of_spot is None else of_mark + of_spot
-    moves = jnp.einsum("xa,gab->gxb", accounts.barrier, slope)
+    moves = jnp.einsum("xa,gab->gxb", barrier, slope)
     size = jnp.sqrt(jnp.sum(slope * moves, axis=1, keepdims=True))
-    at = marked(look, jnp.where(size > 0, -moves / jnp.where(size > 0, size, 1.0), 0.0))
-    return weighted_equity(look, at) <= required(jnp.abs(look.quantity) * at.unit, look.venue, accounts)
+    return jnp.where(size > 0, -moves / jnp.where(size > 0, size, 1.0), 0.0)
 
 
 def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[Array, " g"]:
@@ -194,6 +200,8 @@ def radius(look: Look, tested: Bool[Array, "g b"], accounts: Accounts) -> Float[
     return least - between_steps(accounts)
 
 
-def between_steps(accounts: Accounts) -> Float[Array, ""]:
+def between_steps(accounts: Accounts) -> Float[Array, ""] | float:
     """What a radius is less for the move by which triggers are moved: the most of any price, in its pace."""
+    if accounts.barrier is None:
+        return 0.0
     return jnp.max(jnp.sqrt(jnp.diagonal(accounts.barrier)) / accounts.pace)

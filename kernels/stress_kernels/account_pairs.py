@@ -14,10 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt
 
+from stress_kernels.account_words import WORD
 from stress_kernels.pytree import pytree
-
-_WIDTH = 32
-"""Bits of a word, and members of a group."""
 
 
 @pytree
@@ -37,36 +35,35 @@ class Listed:
         return self.upto[-1][0, -1].astype(jnp.int32)
 
 
-def listed(*wanted: Bool[Array, "_ p"]) -> Listed:
-    """Count what is wanted, level by level; of blocks that come in several parts, one part after the other."""
-    words, first, start = [], [], 0
-    for part in wanted:
-        # No word spans two parts, so that each part is worked out and packed in one pass.
-        words.append(_bits(part))
-        first += range(start, start + part.shape[0], _WIDTH)
-        start += part.shape[0]
+def listed(wanted: Bool[Array, "k p"]) -> Listed:
+    """Count what is wanted."""
     # Once, although what follows reads them twice.
-    bits = jax.lax.optimization_barrier(jnp.concatenate(words))
+    bits = jax.lax.optimization_barrier(_bits(wanted))
+    return listed_bits(bits, WORD * jnp.arange(len(bits)))
+
+
+def listed_bits(bits: UInt[Array, "w p"], first: Int[Array, " w"]) -> Listed:
+    """Count the bits of words, whose first blocks are given, level by level."""
     counts, upto = jax.lax.population_count(bits).astype(jnp.float32).reshape(-1), []
     while True:
-        groups = -(-counts.size // _WIDTH)
-        upto.append(_running(jnp.pad(counts, (0, groups * _WIDTH - counts.size)).reshape(groups, _WIDTH)))
+        groups = -(-counts.size // WORD)
+        upto.append(_running(jnp.pad(counts, (0, groups * WORD - counts.size)).reshape(groups, WORD)))
         counts = upto[-1][:, -1]
         if groups == 1:
-            return Listed(bits, jnp.array(first, jnp.int32), tuple(upto))
+            return Listed(bits, first, tuple(upto))
 
 
 def _bits(wanted: Bool[Array, "k p"]) -> UInt[Array, "w p"]:
     """Words of 32 blocks, bit by bit, along the paths."""
     blocks, paths = wanted.shape
-    rows = -(-blocks // _WIDTH)
-    grouped = jnp.pad(wanted, ((0, rows * _WIDTH - blocks), (0, 0))).reshape(rows, _WIDTH, paths)
-    return functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(_WIDTH)])
+    rows = -(-blocks // WORD)
+    grouped = jnp.pad(wanted, ((0, rows * WORD - blocks), (0, 0))).reshape(rows, WORD, paths)
+    return functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(WORD)])
 
 
 def _running(counts: Float[Array, "group member"]) -> Float[Array, "group member"]:
     """Running sums of small whole numbers, which no order of summation changes."""
-    return jnp.matmul(counts, jnp.triu(jnp.ones((_WIDTH, _WIDTH), counts.dtype)), precision="highest")
+    return jnp.matmul(counts, jnp.triu(jnp.ones((WORD, WORD), counts.dtype)), precision="highest")
 
 
 def find(of: Listed, place: Int[Array, " g"], blocks: int) -> tuple[Int[Array, " g"], Int[Array, " g"]]:
@@ -75,16 +72,16 @@ def find(of: Listed, place: Int[Array, " g"], blocks: int) -> tuple[Int[Array, "
 
     def descend(upto: Float[Array, "g member"], rest: Array) -> tuple[Array, Array]:
         passed = upto <= rest[:, None]
-        child = jnp.minimum(jnp.sum(passed, axis=1, dtype=at.dtype), _WIDTH - 1)
+        child = jnp.minimum(jnp.sum(passed, axis=1, dtype=at.dtype), WORD - 1)
         return child, rest - jnp.max(jnp.where(passed, upto, 0.0), axis=1)
 
     for level in reversed(of.upto):
         child, rest = descend(level[at], rest)
-        at = at * _WIDTH + child
+        at = at * WORD + child
     paths = of.words.shape[1]
     row, path = at // paths, at % paths
     word = of.words.reshape(-1)[jnp.minimum(at, of.words.size - 1)]
-    below = word[:, None] & ((jnp.uint32(2) << jnp.arange(_WIDTH, dtype=jnp.uint32)) - jnp.uint32(1))[None]
+    below = word[:, None] & ((jnp.uint32(2) << jnp.arange(WORD, dtype=jnp.uint32)) - jnp.uint32(1))[None]
     bit, _ = descend(jax.lax.population_count(below).astype(jnp.float32), rest)
     return jnp.where(place < of.count, of.first[jnp.minimum(row, of.first.size - 1)] + bit, blocks), path
 

@@ -25,6 +25,7 @@ from stress_kernels.account_margin import (
 )
 from stress_kernels.account_pairs import Listed, for_pairs, listed
 from stress_kernels.account_staging import coins_to_close, only_a_share
+from stress_kernels.account_words import LOOK, Words
 from stress_kernels.accounts import Accounts, Holdings, Rests
 from stress_kernels.money import add_up
 from stress_kernels.price import Quotes
@@ -59,10 +60,9 @@ class Cross:
     touched: Listed | None = None
     """Pairs in which anybody was at the trigger when the round opened, or something waits."""
 
-    def listed(self, *wanted: Bool[Array, "_ p"]) -> Listed:
-        """Which of some pairs, of all blocks in one or several parts, are on paths of the round."""
-        there = jax.lax.optimization_barrier(self.lane >= 0)[None]
-        return listed(*(part & there for part in wanted))
+    def listed(self, wanted: Bool[Array, "k p"]) -> Listed:
+        """Which of some pairs are on paths of the round."""
+        return listed(wanted & jax.lax.optimization_barrier(self.lane >= 0)[None])
 
     def pairs[T](self, of: Listed | Bool[Array, "k p"], visit: Visit[T], carry: T, times: int = 1) -> T:
         """Visit some pairs on paths of the round, `times` as many together as usual.
@@ -149,16 +149,16 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
 
     An account of which something waits is not tested again and not rescued.
     """
-    accounts, chosen, log = cross.accounts, cross.chosen, prices(cross.quotes)
+    accounts, words, chosen, log = cross.accounts, cross.accounts.words, cross.chosen, prices(cross.quotes)
     markets = jnp.zeros((3, *accounts.rate.shape[:2], 2, len(chosen)), log.dtype)
     none = Waiting(markets, markets, markets[0, :, :, 0], markets[0, :, 0, 0])
 
     def visit(block: Array, lane: Array, carry: tuple[Holdings, Waiting]) -> tuple[Holdings, Waiting]:
         now, found = carry
-        path, count = chosen[lane], accounts.count[block]
+        path = chosen[lane]
         look = look_at(replace(cross, holdings=now), block, path, lane)
         before = now.waiting[block, path]
-        idle = jnp.all(before <= 0, axis=1) & (count > 0)
+        idle = jnp.all(before <= 0, axis=1) & (accounts.count[block] > 0)
         alive = idle & jnp.any(look.quantity != 0, axis=1)
         tested, begun = who_is_tested(now, alive, block, path)
         # Worked out once: else again in everything that asks for it.
@@ -167,15 +167,9 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         waiting = jnp.where(hit[:, None], coins_to_close(look, accounts, hit, partly), before)
         waiting = jax.lax.optimization_barrier(waiting)
         ever = now.hit[block, path]
-        fresh = jnp.where(exists(cross, block)[:, None] & hit & ~ever, count, 0.0)
-        usd, value = sums_of_waiting(cross, look, block, waiting, world)
-        new = jnp.where(exists(cross, block)[:, None, None] & hit[:, None], count[:, None] * waiting, 0.0)
-        found = Waiting(
-            usd=found.usd.at[:, look.venue, :, :, lane].add(usd),
-            value=found.value.at[:, look.venue, :, :, lane].add(value),
-            triggered=found.triggered.at[look.venue, :, lane].add(of_block(new * marked(look).unit)),
-            accounts=found.accounts.at[look.venue, lane].add(of_block(fresh)),
-        )
+        found = _added(found, cross, look, block, lane, waiting, hit, hit & ~ever, world)
+        free = radius(look, tested & ~hit, accounts)
+        watched = now.watched.looked_at(words, block, path, log[look.venue, :, lane], free)
         now = replace(
             now,
             waiting=now.waiting.at[block, path].set(waiting, mode="drop"),
@@ -184,17 +178,45 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
             ),
             hit=now.hit.at[block, path].set(ever | hit, mode="drop"),
             closing=now.closing.at[block, path].set(jnp.any(waiting > 0, axis=1), mode="drop"),
-            anchor=now.anchor.at[:, block, path].set(log[look.venue, :, lane].T, mode="drop"),
-            radius=now.radius.at[block, path].set(radius(look, tested & ~hit, accounts), mode="drop"),
+            watched=watched.bounded(words, block, path, LOOK),
             alert=now.alert.at[block, path].set(False, mode="drop"),
             busy=now.busy.at[block, path].set(jnp.any(waiting > 0, axis=(1, 2)), mode="drop"),
-            rests=noted(now.rests, block, path, alive & ~tested, (begun & (hit | ~tested)) | (hit & partly)),
+            rests=noted(now.rests, words, block, path, alive & ~tested, (begun & (hit | ~tested)) | (hit & partly)),
         )
         return now, found
 
     touched = cross.listed(cross.holdings.alert | cross.holdings.busy)
     holdings, waiting = cross.pairs(touched, visit, (cross.holdings, none))
     return replace(cross, holdings=holdings, touched=touched), waiting
+
+
+def _added(
+    to: Waiting,
+    cross: Cross,
+    look: Look,
+    block: Int[Array, " g"],
+    lane: Int[Array, " g"],
+    waiting: Float[Array, "g a b"],
+    hit: Bool[Array, "g b"],
+    fresh: Bool[Array, "g b"],
+    world: World,
+) -> Waiting:
+    """Add what waits of some pairs.
+
+    Args:
+        waiting: Of each position [contracts].
+        hit: Who was triggered in the round.
+        fresh: Who was for the first time.
+    """
+    count = jnp.where(exists(cross, block)[:, None], cross.accounts.count[block], 0.0)
+    usd, value = sums_of_waiting(cross, look, block, waiting, world)
+    new = jnp.where(hit[:, None], count[:, None] * waiting, 0.0)
+    return Waiting(
+        usd=to.usd.at[:, look.venue, :, :, lane].add(usd),
+        value=to.value.at[:, look.venue, :, :, lane].add(value),
+        triggered=to.triggered.at[look.venue, :, lane].add(of_block(new * marked(look).unit)),
+        accounts=to.accounts.at[look.venue, lane].add(of_block(jnp.where(fresh, count, 0.0))),
+    )
 
 
 def kinds(look: Look, accounts: Accounts, world: World) -> Int[Array, "g b"]:
@@ -242,6 +264,7 @@ def who_is_tested(
 
 def noted(
     rests: Rests | None,
+    words: Words,
     block: Int[Array, " g"],
     path: Int[Array, " g"],
     resting: Bool[Array, "g b"],
@@ -250,10 +273,11 @@ def noted(
     """What the test has shown of those that rest."""
     if rests is None:
         return None
+    word, bit = words.place(block)
     return replace(
         rests,
         begun=rests.begun.at[block, path].set(begun, mode="drop"),
-        someone=rests.someone.at[block, path].set(jnp.any(resting, axis=1), mode="drop"),
+        someone=rests.someone.at[word, path, bit].set(jnp.any(resting, axis=1), mode="drop"),
     )
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_margin import Look, equity, marked
 from stress_kernels.account_rounds import Cross, exists, look_at, of_block
-from stress_kernels.accounts import LOOK, Holdings, Rests
+from stress_kernels.accounts import Accounts, Holdings, Rests
 from stress_kernels.money import add_up
 from stress_kernels.price import own_index_push
 from stress_kernels.pytree import pytree
@@ -102,7 +102,7 @@ def settle(cross: Cross, u_global: Float[Array, "a n"], depth: Float[Array, "a n
         due = _due(now, look, block, chosen[lane])
         end = _ending(here, due, look, block, lane, price, world)
         left = _add(left, here, due, end, look, block, lane, world)
-        return _after(now, block, chosen[lane], due, end, accounts.pause[look.venue]), left
+        return _after(now, block, chosen[lane], due, end, accounts), left
 
     holdings, left = cross.pairs(cross.holdings.settling, visit, (cross.holdings, none))
     return replace(cross, holdings=holdings), left
@@ -293,7 +293,7 @@ def _add(
 
 
 def _after(
-    now: Holdings, block: Int[Array, " g"], path: Int[Array, " g"], due: Due, end: Ending, pause: Int[Array, " g"]
+    now: Holdings, block: Int[Array, " g"], path: Int[Array, " g"], due: Due, end: Ending, accounts: Accounts
 ) -> Holdings:
     """The accounts when they are settled."""
     changed = due.gone | due.partly
@@ -301,7 +301,7 @@ def _after(
     def put(table: Array, value: Array | float, which: Array) -> Array:
         return table.at[block, path].set(jnp.where(which, value, table[block, path]), mode="drop")
 
-    again = jnp.any(due.partly, axis=1)
+    again = jnp.where(jnp.any(due.partly, axis=1), block, len(accounts.venue))
     return replace(
         now,
         money=put(now.money, end.money, changed),
@@ -311,8 +311,8 @@ def _after(
         closed=now.closed.at[block, path].set(jnp.minimum(due.closed, 0.0), mode="drop"),
         settling=now.settling.at[block, path].set(False, mode="drop"),
         # Who was closed in part is tested again at once, or looked at for the pause.
-        radius=put(now.radius, LOOK, again),
-        rests=_paused(now.rests, block, path, due.partly, pause),
+        watched=now.watched.look_again(accounts.words, again, path),
+        rests=_paused(now.rests, block, path, due.partly, accounts.pause[accounts.venue[block]]),
     )
 
 

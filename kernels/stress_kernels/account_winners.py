@@ -20,7 +20,7 @@ from stress_kernels import contracts
 from stress_kernels.account_closing import receive
 from stress_kernels.account_margin import equity, marked, without_equity
 from stress_kernels.account_rounds import Cross, base, by_side, look_at, of_block
-from stress_kernels.accounts import LOOK, Holdings
+from stress_kernels.accounts import Holdings
 from stress_kernels.pytree import pytree
 from stress_kernels.world import ADL_WATER_FILLING
 
@@ -229,7 +229,7 @@ def socialise(cross: Cross, asks: Bool[Array, "v a n"], kappa: Float[Array, "v a
         return replace(
             now,
             taken=now.taken.at[block, path].add(per_coin, mode="drop"),
-            radius=now.radius.at[block, path].set(LOOK, mode="drop"),
+            watched=now.watched.look_again(accounts.words, block, path),
         )
 
     return replace(cross, holdings=cross.pairs_at(jnp.any(asks, axis=1), visit, cross.holdings))

@@ -11,32 +11,19 @@ smallest price move that can reach them, and a block that was found safe is left
 anybody in it, from where it then stood, by more than its radius times that price's pace. No account inside the radius
 can be at its trigger, so nothing is missed.
 
-Axes: `k` block, `b` account of a block, `g` pair of a block and a path that is looked at, `v a` market, `s` side, `p`
-path, `n` path of a round. Money and coins are of one copy of an account.
+Axes: `k` block, `b` account of a block, `w` word of blocks and `bit` block of a word, `g` pair of a block and a path
+that is looked at, `v a` market, `s` side, `p` path, `n` path of a round. Money and coins are of one copy of an account.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from stress_kernels.account_words import LOOK, Watched, Words, open_words
 from stress_kernels.pytree import pytree, static
-
-SAFE, LOOK = 1e3, -1.0
-"""Radius of a block without open positions, and of one to be looked at again."""
-
-
-class Group(NamedTuple):
-    """Blocks of one venue that lie side by side."""
-
-    venue: int
-    blocks: int
-    falls: bool
-    """Whether the fall of a price may be against anybody in them."""
-    rises: bool
 
 
 @pytree
@@ -87,16 +74,13 @@ class Accounts:
     """Equity after a close, in multiples of what is required; 0 where the rule is another [1]."""
     pause: Int[Array, " v"]
     """Steps until an account that was closed in part is tested again."""
-    barrier: Float[Array, "a a"]
-    """Covariance of the log moves by which triggers are moved for what a path does between its steps."""
+    barrier: Float[Array, "a a"] | None
+    """Covariance of the log moves by which triggers are moved for what a path does between its steps; none where they
+    are not."""
     pace: Float[Array, " a"]
     """How fast each price moves against the fastest; in (0, 1]."""
-    falls: Float[Array, "x k"]
-    """1 / pace of prices whose fall is against anybody in a block, else 0; x as in `Holdings.anchor`."""
-    rises: Float[Array, "x k"]
-    """The same of rises."""
-    groups: tuple[Group, ...] = static()
-    """One after the other, all blocks."""
+    words: Words
+    """All blocks, up to 32 a word."""
     pairs: int = static()
     """Pairs of a block and a path that are looked at together."""
     memory: bool = static()
@@ -111,7 +95,7 @@ class Rests:
     """Whether a fraction was closed and no test has been passed since."""
     until: Int[Array, "k p b"]
     """Step from which an account is tested again."""
-    someone: Bool[Array, "k p"]
+    someone: Bool[Array, "w p bit"]
     """Whether anyone in a block rests."""
     step: Int[Array, ""]
     """The present one."""
@@ -146,10 +130,8 @@ class Holdings:
     """Whether an account was closed as a winner in this hour."""
     paid: Float[Array, "v a p"]
     """Funding paid so far by one long contract [USD or coins]."""
-    anchor: Float[Array, "x k p"]
-    """Log prices at which a block was looked at last: marks, and spot prices where coins are anybody's money."""
-    radius: Float[Array, "k p"]
-    """Log move against it from there, in the paces of the prices, up to which nobody in a block can be reached."""
+    watched: Watched
+    """How far prices may move before anybody in a block can be reached."""
     alert: Bool[Array, "k p"]
     """Whether anybody in a block was seen at the trigger, and no round has dealt with it."""
     busy: Bool[Array, "k p"]
@@ -162,9 +144,9 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
     """All accounts before the first step; nobody has looked at any block yet."""
     blocks, assets, size = accounts.quantity.shape
     venues, dtype, owned = accounts.rate.shape[0], accounts.quantity.dtype, accounts.collateral
-    prices = assets if owned is None else 2 * assets
     legs = jnp.broadcast_to(accounts.quantity[:, None], (blocks, paths, assets, size))
     money = jnp.broadcast_to(accounts.equity[:, None], (blocks, paths, size))
+    watched = open_words(accounts.words, jnp.full(blocks, LOOK, dtype), paths)
     return Holdings(
         quantity=legs,
         waiting=jnp.zeros_like(legs),
@@ -179,14 +161,13 @@ def open_holdings(accounts: Accounts, paths: int) -> Holdings:
         closing=jnp.zeros(money.shape, bool),
         deleveraged=jnp.zeros(money.shape, bool),
         paid=jnp.zeros((venues, assets, paths), dtype),
-        anchor=jnp.zeros((prices, blocks, paths), dtype),
-        radius=jnp.full((blocks, paths), LOOK, dtype),
+        watched=watched,
         alert=jnp.zeros((blocks, paths), bool),
         busy=jnp.zeros((blocks, paths), bool),
         rests=Rests(
             begun=jnp.zeros(money.shape, bool),
             until=jnp.zeros(money.shape, jnp.int32),
-            someone=jnp.zeros((blocks, paths), bool),
+            someone=jnp.zeros(watched.radius.shape, bool),
             step=jnp.asarray(0),
         )
         if accounts.memory
@@ -198,8 +179,13 @@ def wake(holdings: Holdings, step: Int[Array, ""]) -> Holdings:
     """Open a step: a block in which someone rests is looked at in it, wherever the marks are."""
     if holdings.rests is None:
         return holdings
-    rests = replace(holdings.rests, step=step)
-    return replace(holdings, rests=rests, radius=jnp.where(rests.someone, LOOK, holdings.radius))
+    rests, watched = replace(holdings.rests, step=step), holdings.watched
+    watched = replace(
+        watched,
+        radius=jnp.where(rests.someone, LOOK, watched.radius),
+        slack=jnp.where(jnp.any(rests.someone, axis=-1), LOOK, watched.slack),
+    )
+    return replace(holdings, rests=rests, watched=watched)
 
 
 def positions(accounts: Accounts) -> Float[Array, "v a s"]:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.account_rounds import Cross
-from stress_kernels.account_watch import funded, restless, watch
+from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
+from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, wake
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
@@ -26,7 +27,7 @@ from stress_kernels.rows import pack, running_sum, those_first, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
 from stress_kernels.world import World, along
 
-Funded = tuple[Array, Array] | None
+Funded = tuple[Array, Watched] | None
 Turns = tuple[Array, Array, Array, Array, Holdings | None]
 """Paths as rows of what every step looks at, and of the rest; which are live; where the next turn looks first."""
 _SWEPT = 8
@@ -145,14 +146,14 @@ def _fund(
         )
         later = replace(memory, premium_sum=jnp.where(now, 0.0, memory.premium_sum))
         if accounts is not None and holdings is not None and of_accounts is not None:
-            paid, radius = of_accounts
-            of_accounts = funded(replace(holdings, paid=paid, radius=radius), accounts, per_coin)
+            paid, watched = of_accounts
+            of_accounts = funded(replace(holdings, paid=paid, watched=watched), accounts, per_coin)
         return after, pack(replace(kept, stocks=stocks)), later, of_accounts
 
-    before = None if holdings is None else (holdings.paid, holdings.radius)
+    before = None if holdings is None else (holdings.paid, holdings.watched)
     state, record, memory, after = when(jnp.any(due), pay, (state, record, memory, before))
     if holdings is not None and after is not None:
-        holdings = replace(holdings, paid=after[0], radius=after[1])
+        holdings = replace(holdings, paid=after[0], watched=after[1])
     return state, record, memory, holdings
 
 
@@ -222,7 +223,7 @@ def _cascade(
     live, everyone = _live(state, reach, world.throughput[..., None]), jnp.arange(paths)
     cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:
-        cross = watch(cross)
+        cross = watch(cross, ALL_PATHS)
         live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
     start = jnp.zeros_like(everyone[0])
     table, record, *_, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, start, holdings))

@@ -115,8 +115,7 @@ def engine(day: str, rules: str, folder: Path, with_accounts: bool = True) -> tu
 
     config, built = world_of(rules, folder)
     start = built.start_price
-    rules_of, still = _schedules(config), np.zeros((6, 6))
-    made = compile_accounts(crowd(ACCOUNTS), rules_of, start, 1, still, "float32", volatility=SIGMA)
+    made = compile_accounts(crowd(ACCOUNTS), _schedules(config), start, 1, None, "float32", volatility=SIGMA)
     world, ladders, _ = on_device(built)
     world = replace(world, lanes=_LANES_WITH_ACCOUNTS)
     given = prices(day), ladders, world, jax.tree.map(jax.numpy.asarray, made) if with_accounts else None
@@ -141,12 +140,18 @@ def in_cpp(binary: Path, accounts: Any, log: np.ndarray, folder: Path) -> tuple[
         np.array([k, a, b, tiers, log.shape[0], log.shape[2]], np.int32).tofile(file)
         for table in (
             accounts.quantity, accounts.equity, accounts.count, accounts.floor[0], accounts.rate[0],
-            accounts.deduction[0], accounts.pace, accounts.falls, accounts.rises, np.moveaxis(log, -1, 0),
+            accounts.deduction[0], accounts.pace, *_against(accounts.words), np.moveaxis(log, -1, 0),
         ):  # fmt: skip
             np.ascontiguousarray(table, np.float32).tofile(file)
     said = subprocess.run([str(binary), str(folder / "in.bin")], check=True, capture_output=True, text=True).stdout
     seconds, *closed = said.split()
     return float(seconds), np.array(closed, int)
+
+
+def _against(words: Any) -> tuple[np.ndarray, ...]:
+    """`Words.falls` and `rises` by price and block."""
+    bit = np.arange(len(words.of)) - words.first[words.of]
+    return tuple(table[words.of, :, bit].T for table in (words.falls, words.rises))
 
 
 def note(benchmark: Any, seconds: float) -> None:
