@@ -88,11 +88,15 @@ def position(ladders: Ladders, depth: Float[Array, "v a s e *c p"]) -> Float[Arr
 def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e column p"]:
     """Cumulative sums at a place on each ladder, linear inside a rung."""
     whole = jnp.floor(place)
-    start = (ladders.first + whole.astype(jnp.int32)) * COLUMNS
-    pair = jax.lax.optimization_barrier(_slices(ladders.rows.reshape(-1), start, 2 * COLUMNS))
-    low, high = pair[..., :COLUMNS], pair[..., COLUMNS:]
-    part = (place - whole)[..., None]
-    row = jnp.where(part > 0, low + part * (high - low), low)
+    start, table = (ladders.first + whole.astype(jnp.int32)) * COLUMNS, ladders.rows.reshape(-1)
+
+    def between() -> Float[Array, "v a s e p column"]:
+        pair, part = jax.lax.optimization_barrier(_slices(table, start, 2 * COLUMNS)), (place - whole)[..., None]
+        low, high = pair[..., :COLUMNS], pair[..., COLUMNS:]
+        return jnp.where(part > 0, low + part * (high - low), low)
+
+    # Only a queue or deleveraging stops inside a rung.
+    row = jax.lax.cond(jnp.any(place > whole), between, lambda: _slices(table, start, COLUMNS))
     return jax.lax.optimization_barrier(paths_last(jnp.moveaxis(row, -1, -2)))
 
 
