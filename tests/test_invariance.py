@@ -2,15 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from reference.bridge import engine
 from reference.population import paths, stressed
 from reference.small import crowd, market, pool, positions_of, run_of, venue, write_positions
+from stress_kernels.simulate import path_keys, simulate
 
-from stress.build import build
+from stress.build import build, on_device
 from stress.config import Run
 from stress.portfolio import Positions
 
@@ -134,6 +137,24 @@ def test_chunks_change_no_bit_of_accounts_on_cross_margin(tmp_path):
         size = one["fund_equity"] if name == "fund_drawdown" else value  # a difference of equities of a billion
         scale = float(np.nanmax(np.abs(size), initial=0.0))
         np.testing.assert_allclose(two[name], value, rtol=3e-6, atol=3e-6 * scale, err_msg=name)
+
+
+def test_paths_that_share_a_round_do_not_meet(tmp_path):
+    """Alone, by five or all together, with fewer rounds than many steps ask for: a path has its rounds and no more."""
+    positions = positions_of(crowd(np.random.default_rng(6), [(0, 0)]))
+    run = one_market(tmp_path, positions, dtype="float64", rounds=2)
+    with jax.enable_x64(True):
+        built = build(run)
+        world, ladders, shock = on_device(built)
+        log = jax.jit(shock.paths)(path_keys(jax.numpy.uint32(1), jax.numpy.int32(0), 16))
+        alone, some, all_of_them = (
+            jax.device_get(jax.jit(simulate)(log, ladders, replace(world, lanes=lanes))) for lanes in (1, 5, 16)
+        )
+    assert np.all(alone["liquidation_volume"].sum(axis=(0, 1, 2, 3)) > 0)
+    for name, value in alone.items():
+        if name != "ledger_residual":  # is itself rounding
+            np.testing.assert_allclose(some[name], value, rtol=1e-9, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(all_of_them[name], value, rtol=1e-9, atol=1e-6, err_msg=name)
 
 
 def test_paths_differ(outputs):

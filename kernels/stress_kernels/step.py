@@ -197,10 +197,12 @@ def _cascade(
         chosen = jax.lax.optimization_barrier(line[those_first(live[line])[:few]])
         now, reach, rounds = unpack(table[chosen], moving)
         here = jax.tree.map(lambda x: x[..., chosen], held)
+        # Those that only fill up take no part: one that has had all its rounds would go through another.
         wanted = swept(now, reach)
         fits = running_sum(add_up(wanted.astype(jnp.float32), 0, 1, 2, 3)) <= most
-        back = jnp.where(fits, chosen, paths + jnp.arange(few))
-        lanes = Lanes.of(ladders, wanted & along(-1, fits, wanted), now.kept, most)
+        part = fits & live[chosen]
+        back = jnp.where(part, chosen, paths + jnp.arange(few))
+        lanes = Lanes.of(ladders, wanted & along(-1, part, wanted), now.kept, most)
         cross = crossed(holdings, chosen, back, now.quotes, rounds)
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
