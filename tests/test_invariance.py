@@ -139,22 +139,32 @@ def test_chunks_change_no_bit_of_accounts_on_cross_margin(tmp_path):
         np.testing.assert_allclose(two[name], value, rtol=3e-6, atol=3e-6 * scale, err_msg=name)
 
 
-def test_paths_that_share_a_round_do_not_meet(tmp_path):
-    """Alone, by five or all together, with fewer rounds than many steps ask for: a path has its rounds and no more."""
-    positions = positions_of(crowd(np.random.default_rng(6), [(0, 0)]))
-    run = one_market(tmp_path, positions, dtype="float64", rounds=2)
+@pytest.mark.parametrize("room", [8, 1], ids=["room for all", "some wait for room"])
+def test_paths_that_share_a_round_do_not_meet(room, tmp_path, monkeypatch):
+    """Alone, by five or all together, with fewer rounds than many steps ask for: a path has its rounds and no more.
+
+    Four ladders a path, of which two are mostly swept together: with room for one a path, paths have to wait.
+    """
+    monkeypatch.setattr("stress_kernels.step._SWEPT", room)
+    file = tmp_path / "positions.parquet"
+    write_positions(file, positions_of(crowd(np.random.default_rng(6), [(0, 0), (1, 0)])), ["one", "two"], ["A"])
+    places = [venue(name, {"A": market(take_bound_bps=50)}, pools=[pool(1e6, 2)]) for name in ("one", "two")]
+    wild = {"kind": "gbm", "daily_volatility": {"A": 0.5}, "correlation": 0.0}
+    run = run_of(places, {"A": 0.05}, file, horizon_hours=1, rounds=2, impact={"i_ref": 0.01}, shock=wild)
     with jax.enable_x64(True):
-        built = build(run)
-        world, ladders, shock = on_device(built)
+        world, ladders, shock = on_device(build(run))
         log = jax.jit(shock.paths)(path_keys(jax.numpy.uint32(1), jax.numpy.int32(0), 16))
-        alone, some, all_of_them = (
-            jax.device_get(jax.jit(simulate)(log, ladders, replace(world, lanes=lanes))) for lanes in (1, 5, 16)
-        )
+
+        def together(lanes: int) -> dict[str, np.ndarray]:
+            # A function of its own, as what was traced with other room is not to be used again.
+            return jax.device_get(jax.jit(lambda *given: simulate(*given))(log, ladders, replace(world, lanes=lanes)))
+
+        alone, others = together(1), {5: together(5), 16: together(16)}
     assert np.all(alone["liquidation_volume"].sum(axis=(0, 1, 2, 3)) > 0)
     for name, value in alone.items():
-        if name != "ledger_residual":  # is itself rounding
-            np.testing.assert_allclose(some[name], value, rtol=1e-9, atol=1e-6, err_msg=name)
-            np.testing.assert_allclose(all_of_them[name], value, rtol=1e-9, atol=1e-6, err_msg=name)
+        for lanes, other in others.items():
+            if name != "ledger_residual":  # is itself rounding
+                np.testing.assert_allclose(other[name], value, rtol=1e-9, atol=1e-6, err_msg=f"{lanes}: {name}")
 
 
 def test_paths_differ(outputs):

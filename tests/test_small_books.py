@@ -2,7 +2,7 @@
 
 Two venues, two assets, three pools, two hours, 24 longs and 24 shorts in every market, float64. Here the ladder is
 exact, and so is the comparison, to 1e-7 of the run's volume for money and to 1e-6 for everything else: what is left is
-the midpoint rule of the mean price (a few 1e-10).
+the series of the mean price (1e-10).
 
 Where winners are closed (ADL) or bear a loss, all accounts have one entry price. By rank, paths only fall: the one
 winner who is closed in part is harder to liquidate later, while a ladder keeps its trigger; in proportion, any path.
@@ -50,6 +50,8 @@ class Case:
     socialised: bool = False
     tops: bool = False
     """Whether the shares of the largest winners are compared."""
+    floor_usd: float = 0.0
+    """Equity to which a pool of the second venue is topped up by the other one, at the end of every step."""
     layers: str = "book"
     """Layers that must take more than a million USD, and the others nothing."""
 
@@ -87,6 +89,9 @@ CASES = {
     "takeover": Case(SHORT_BOOK, pools(1e9, 3), layers="book takeover"),
     "takeover, unwound, funding": Case(
         SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, pools(1e9, 3) | {"funding": FUNDING}, layers="book takeover"
+    ),
+    "takeover, unwound at a loss, topped up": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e7}, pools(1e9, 3), floor_usd=4.999e8, layers="book takeover"
     ),
     "adl for what is left": Case(SHORT_BOOK, winners=True, layers="book adl remainder"),
     "nothing left for adl": Case(SHORT_BOOK, adl(leftover=False), winners=True, layers="book remainder"),
@@ -179,6 +184,8 @@ def _venue(name: str, case: Case) -> dict[str, Any]:
         whole = place["pools"][0]
         half = whole | {"equity_usd": whole["equity_usd"] / 2}
         place["pools"] = [half | {"name": asset, "markets": [asset]} for asset in listed]
+        if case.floor_usd:
+            place["pools"][0] |= {"topped_up_by": listed[1], "floor_usd": case.floor_usd}
     return place
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt
 
 from stress_kernels.account_words import WORD
 from stress_kernels.pytree import pytree
+from stress_kernels.rows import running
 
 
 @pytree
@@ -47,7 +48,7 @@ def listed_bits(bits: UInt[Array, "w p"], first: Int[Array, " w"]) -> Listed:
     counts, upto = jax.lax.population_count(bits).astype(jnp.float32).reshape(-1), []
     while True:
         groups = -(-counts.size // WORD)
-        upto.append(_running(jnp.pad(counts, (0, groups * WORD - counts.size)).reshape(groups, WORD)))
+        upto.append(running(jnp.pad(counts, (0, groups * WORD - counts.size)).reshape(groups, WORD)))
         counts = upto[-1][:, -1]
         if groups == 1:
             return Listed(bits, first, tuple(upto))
@@ -59,11 +60,6 @@ def _bits(wanted: Bool[Array, "k p"]) -> UInt[Array, "w p"]:
     rows = -(-blocks // WORD)
     grouped = jnp.pad(wanted, ((0, rows * WORD - blocks), (0, 0))).reshape(rows, WORD, paths)
     return functools.reduce(jnp.bitwise_or, [grouped[:, i].astype(jnp.uint32) << i for i in range(WORD)])
-
-
-def _running(counts: Float[Array, "group member"]) -> Float[Array, "group member"]:
-    """Running sums of small whole numbers, which no order of summation changes."""
-    return jnp.matmul(counts, jnp.triu(jnp.ones((WORD, WORD), counts.dtype)), precision="highest")
 
 
 def find(of: Listed, place: Int[Array, " g"], blocks: int) -> tuple[Int[Array, " g"], Int[Array, " g"]]:

@@ -52,7 +52,7 @@ class Cross:
     chosen: Int[Array, " n"]
     """Paths of the round."""
     lane: Int[Array, " p"]
-    """Where each path is among them; -1 where it is not."""
+    """Where each path is among them; -1 where it takes no part in the round."""
     quotes: Quotes
     """On these, at the round's opening."""
     number: Int[Array, " n"]

@@ -194,7 +194,6 @@ def no_winners(
     """Nothing closed."""
     nothing = jnp.zeros_like(need)
     tops = jnp.zeros((len(TOPS), *need.shape), need.dtype)
-    share = Share(nothing, nothing, nothing, nothing, tops, tops, tops)
     return Deleveraged(
         coins=nothing,
         needed=nothing,
@@ -202,7 +201,7 @@ def no_winners(
         scale=kept.scale,
         accounts=jnp.zeros_like(reach),
         borne=nobody(need, nothing if cross is not None else None),
-        share=None if cross is None else share,
+        share=None if cross is None else Share(nothing, nothing, nothing, nothing, tops, tops, tops),
         call=None if cross is None else Call(nothing > 0, nothing),
     )
 

@@ -270,8 +270,10 @@ def _close_winners(
     cross: Cross | None, closed: adl.Deleveraged, price: Float[Array, "v a s p"], world: World
 ) -> tuple[Cross | None, Borne]:
     """Close winners on cross margin."""
-    if cross is None or closed.share is None or closed.call is None:
+    if cross is None:
         return None, closed.borne
+    assert closed.share is not None
+    assert closed.call is not None
     taking, ranking = closed.coins[:, :, ::-1] > 0, world.rules.adl_ranking
     return close_winners(cross, closed.share, closed.call, taking, ranking, price, closed.borne)
 

@@ -52,7 +52,7 @@ class Funds:
     vault: Vault | None
     """Of the venues, where any has one."""
     equity: Float[Array, "f p"]
-    """When they were last valued: after every change of quotes, and of what they hold [USD]."""
+    """As last valued: when a step opens, and after each round, unwinding and transfer [USD]."""
     peak: Float[Array, "f p"]
     """Largest equity so far [USD]."""
     drawdown: Float[Array, "f p"]

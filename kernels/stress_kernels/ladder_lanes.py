@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.money import add_up
@@ -31,10 +31,12 @@ class Lanes:
     kept: Kept
     """What earlier rounds have left of their accounts."""
     shape: Shape = static()
+    """Of all ladders, (v a s e p)."""
 
     @classmethod
     def of(cls, ladders: Ladders, wanted: Bool[Array, "v a s e p"], kept: Kept, count: int) -> Lanes:
-        """The ladders that are wanted, at most `count`, filled up with others."""
+        """The ladders that are wanted, at most `count`, filled up with others: with nothing waiting on them, they sweep
+        nothing."""
         place = jax.lax.optimization_barrier(those_first(wanted.reshape(-1))[:count])
         paths = wanted.shape[-1]
 
@@ -51,26 +53,22 @@ class Lanes:
             partial=mine(ladders.partial),
             trigger_rate=mine(ladders.trigger_rate),
         )
-        lanes = cls(place, at, kept, wanted.shape)
-        return replace(lanes, kept=Kept(scale=lanes.of_ladders(kept.scale), shift=lanes.of_ladders(kept.shift)))
+        here = Kept(scale=_look_up(kept.scale, place), shift=_look_up(kept.shift, place))
+        return cls(place, at, here, wanted.shape)
 
     def of_ladders(self, x: Float[Array, "v a s e p"]) -> Float[Array, "1 1 1 1 k"]:
         """Numbers of ladders."""
-        return self._look_up(x, self.place)
+        return _look_up(x, self.place)
 
     def of_sides(self, x: Float[Array, "v a s p"]) -> Float[Array, "1 1 1 1 k"]:
         """Numbers of market sides."""
         *_, entries, paths = self.shape
-        return self._look_up(x, self.place // (entries * paths) * paths + self.place % paths)
+        return _look_up(x, self.place // (entries * paths) * paths + self.place % paths)
 
     def of_markets(self, x: Float[Array, "v a p"]) -> Float[Array, "1 1 1 1 k"]:
         """Numbers of markets."""
         *_, sides, entries, paths = self.shape
-        return self._look_up(x, self.place // (sides * entries * paths) * paths + self.place % paths)
-
-    def _look_up(self, x: Array, place: Int[Array, " k"]) -> Array:
-        found = x.reshape(-1).at[place].get(mode="promise_in_bounds")
-        return jax.lax.optimization_barrier(found)[None, None, None, None]
+        return _look_up(x, self.place // (sides * entries * paths) * paths + self.place % paths)
 
     def spread(self, x: Float[Array, "1 1 1 1 k"]) -> Float[Array, "v a s e p"]:
         """Back to all ladders: nothing on the others."""
@@ -84,3 +82,8 @@ class Lanes:
     def sum(self, x: Float[Array, "1 1 1 1 k"]) -> Float[Array, "v a s p"]:
         """By market side, summed over entry classes."""
         return add_up(self.spread(x), 3)
+
+
+def _look_up(x: Shaped[Array, "*b"], place: Int[Array, " k"]) -> Shaped[Array, "1 1 1 1 k"]:
+    found = x.reshape(-1).at[place].get(mode="promise_in_bounds")
+    return jax.lax.optimization_barrier(found)[None, None, None, None]

@@ -119,20 +119,20 @@ def _socialise(now: Outcome, short: Float[Array, "f p"], alive: adl.Alive, at: W
 
 def _took_over(funds: Funds, done: Trades, world: World) -> Funds:
     """Pools and vaults pay for what they take."""
+
+    def pay(funds: Funds) -> Funds:
+        sign = side_sign(done.takeover)
+        funds = replace(funds, inventory=funds.inventory.add(add_up(sign * done.takeover, 2)))
+        funds = funds.receive(-add_up(sign * done.takeover_cash, 2), world)
+        if funds.vault is None:
+            return funds
+        vault = replace(funds.vault, inventory=funds.vault.inventory.add(add_up(sign * done.vault, 2)))
+        return replace(funds, vault=vault.receive(-add_up(sign * done.vault_cash, 2), world))
+
     taken = jnp.any(done.takeover > 0)
     if funds.vault is not None:
         taken = taken | jnp.any(done.vault > 0)
-    return when(taken, lambda funds: _take_over(funds, done, world), funds)
-
-
-def _take_over(funds: Funds, done: Trades, world: World) -> Funds:
-    sign = side_sign(done.takeover)
-    funds = replace(funds, inventory=funds.inventory.add(add_up(sign * done.takeover, 2)))
-    funds = funds.receive(-add_up(sign * done.takeover_cash, 2), world)
-    if funds.vault is None:
-        return funds
-    vault = replace(funds.vault, inventory=funds.vault.inventory.add(add_up(sign * done.vault, 2)))
-    return replace(funds, vault=vault.receive(-add_up(sign * done.vault_cash, 2), world))
+    return when(taken, pay, funds)
 
 
 def _paid_by_accounts(funds: Funds, left: Left, world: World) -> Funds:
@@ -162,12 +162,12 @@ def exhausted(equity: Float[Array, "f p"]) -> Bool[Array, "f p"]:
     return equity <= 1.0
 
 
-def transfer(funds: Funds, rule: Transfers) -> Funds:
+def transfer(funds: Funds, at: Worth, rule: Transfers, world: World) -> Funds:
     """Pools below their floor are topped up to it by another pool, down to that one's own floor.
 
     All is judged before any money moves; where several ask one pool for more than it can give, in proportion.
     """
-    equity, pools = funds.equity, jnp.arange(len(rule.source))
+    equity, pools = pool_equity(funds, at, world), jnp.arange(len(rule.source))
     floor = rule.floor[:, None]
     need = jnp.where((rule.source >= 0)[:, None], jnp.maximum(floor - equity, 0.0), 0.0)
     asks = (rule.source[:, None] == pools[None]).astype(equity.dtype)

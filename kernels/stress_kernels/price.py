@@ -59,7 +59,7 @@ def mean_power(
 ) -> Float[Array, "*b"]:
     """Mean of sign(u) |u|^delta over [u, u + du]: what a flow that moves the imbalance by du pays on average.
 
-    The closed form loses digits where du is small against u; there its series in du / u is exact to the last one.
+    The closed form loses digits where du is small against u; there its series in du / u is good to 1e-10.
 
     Args:
         start: `signed_power` at u.

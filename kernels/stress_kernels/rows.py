@@ -1,4 +1,4 @@
-"""A pytree with paths last as one table with paths first, and back; and changes that are seldom made.
+"""A pytree with paths last as one table with paths first, and back; which of many are wanted; changes seldom made.
 
 Gathering and putting back whole rows is what the CPU does fastest; computing wants paths last.
 """
@@ -15,7 +15,8 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Bool, Float, Int
 
 _ROWS = Layout(major_to_minor=(0, 1))
-_WIDTH = 32
+_GROUP = 32
+"""Numbers that are summed up by one product."""
 
 
 def paths_last(x: Float[Array, "*b p"]) -> Float[Array, "*b p"]:
@@ -59,16 +60,18 @@ def those_first(wanted: Bool[Array, " n"]) -> Int[Array, " n"]:
 
 
 def running_sum(x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Sums of the first 1, 2, ..., n of some whole numbers, by products: the CPU is slow at running sums."""
-    rows = -(-x.size // _WIDTH)
-
-    def running(x: Float[Array, "*b"]) -> Float[Array, "*b"]:
-        upto = jnp.triu(jnp.ones((x.shape[-1], x.shape[-1]), x.dtype))
-        return jnp.matmul(x, upto, precision="highest")
-
-    inside = running(jnp.pad(x, (0, rows * _WIDTH - x.size)).reshape(rows, _WIDTH))
+    """Sums of the first 1, 2, ..., n of some whole numbers: level by level, as the CPU is slow at long running sums."""
+    rows = -(-x.size // _GROUP)
+    inside = running(jnp.pad(x, (0, rows * _GROUP - x.size)).reshape(rows, _GROUP))
     total = inside[:, -1]
-    return (inside + (running(total) - total)[:, None]).reshape(-1)[: x.size]
+    upto = total if rows == 1 else running_sum(total)
+    return (inside + (upto - total)[:, None]).reshape(-1)[: x.size]
+
+
+def running(x: Float[Array, "group member"]) -> Float[Array, "group member"]:
+    """Running sums of small whole numbers, which no order of summation changes."""
+    upto = jnp.triu(jnp.ones((x.shape[-1], x.shape[-1]), x.dtype))
+    return jnp.matmul(x, upto, precision="highest")
 
 
 def when[T](wanted: Bool[Array, ""], change: Callable[[T], T], of: T) -> T:

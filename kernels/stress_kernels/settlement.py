@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.ladder import Kept, Sweep, equity, split
+from stress_kernels.ladder import Sweep, equity, split
 from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree
@@ -53,11 +53,7 @@ class Settled:
 
 def bankruptcy_value(part: Sweep, lanes: Lanes) -> Float[Array, "v a s p"]:
     """Quantity x bankruptcy price of a sweep [USD]."""
-    return lanes.sum(_bankruptcy(part, lanes.kept))
-
-
-def _bankruptcy(part: Sweep, kept: Kept) -> Float[Array, "v a s e p"]:
-    return add_up(part.quantity * (1 + kept.shift)[..., None, :] + part.value, -2)
+    return lanes.sum(add_up(part.quantity * (1 + lanes.kept.shift)[..., None, :] + part.value, -2))
 
 
 def lacking(part: Sweep, mark_move: Float[Array, "v a p"], lanes: Lanes) -> Float[Array, "v a s p"]:

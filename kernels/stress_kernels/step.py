@@ -82,7 +82,9 @@ def step(
     )
     state, record = _unwind(state, record, held, like, world)
     if world.transfers is not None:
-        state = observe(replace(state, funds=transfer(state.funds, world.transfers)), world)
+        # Between the two nobody looks: a fund is not low that is topped up at once.
+        funds = transfer(state.funds, worth_of(state.quotes, world), world.transfers, world)
+        state = observe(replace(state, funds=funds), world)
     state, memory = _watch(state, memory, world)
     return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
@@ -218,7 +220,7 @@ def _cascade(
             table.at[back].set(pack((now, reach, rounds)), **put),
             kept.at[back].set(pack(after), **put),
             live.at[back].set(again, **put),
-            chosen[-1] + 1,
+            chosen[jnp.sum(part, dtype=chosen.dtype) - 1] + 1,
             None if cross is None else cross.holdings,
         )
 
@@ -273,7 +275,7 @@ def _unwind(
             gross_coins=kept.stocks.gross_coins + add_up(gross_coins, 0, 1),
         )
         after = press(replace(state, funds=funds), -coins * unit, held, world)
-        return observe(after, world), pack(replace(kept, stocks=stocks))
+        return after if world.transfers is not None else observe(after, world), pack(replace(kept, stocks=stocks))
 
     holds = jnp.any(state.funds.inventory.value != 0)
     if state.funds.vault is not None:

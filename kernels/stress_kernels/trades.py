@@ -18,7 +18,8 @@ class Claims:
     """What was closed in a round, and how."""
 
     parts: tuple[tuple[Settled, Fills], ...]
-    """Slices that tried all layers; those of them that a vault takes; and those that skipped the first ones."""
+    """Slices that tried all layers; where there are accounts on cross margin, those of them that a vault takes; and
+    those that skipped the first ones."""
     at: Worth
     """Of contracts and coins, at the round's opening."""
 
