@@ -238,8 +238,7 @@ def _ladders(
     length, entry_classes = cells + probes + 2, shape[-1]
     rows_table = np.zeros((*shape, length, COLUMNS), dtype)
     depth = np.full((*shape, cells + probes), np.inf, dtype)
-    margin = np.zeros((*shape, CLASSES), dtype)
-    partial = np.zeros((*shape, CLASSES), bool)
+    margin, partial = (np.zeros((*shape, CLASSES), kind) for kind in (dtype, bool))
     rates = np.zeros(shape, dtype)
     for (v, a, s), side in sides.items():
         cell = placed.get((v, a, s), side.cell)

@@ -209,10 +209,10 @@ def parted_at(
     coins: Float[Array, "v a s e c p"],
     value: Float[Array, "v a s e c p"],
 ) -> tuple[Sweep, Sweep]:
-    """What of a sweep lies behind a place with these cumulative sums, and what before it."""
+    """What of a sweep lies before a place with these cumulative sums, and what behind it."""
     before = Sweep(whole.low, place, whole.quantity_low, whole.value_low, coins, value)
     behind = Sweep(place, whole.high, coins, value, whole.quantity_high, whole.value_high)
-    return behind, before
+    return before, behind
 
 
 def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"], kept: Kept) -> tuple[Sweep, Sweep]:
@@ -236,8 +236,7 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
     place, quantity_mid, value_mid = jax.lax.optimization_barrier((place, quantity_mid, value_mid))
-    solvent, bankrupt = parted_at(whole, place, quantity_mid, value_mid)
-    return bankrupt, solvent
+    return parted_at(whole, place, quantity_mid, value_mid)
 
 
 def equity(

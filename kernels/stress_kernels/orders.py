@@ -72,7 +72,7 @@ def sort_orders(
 
     swept = whole.quantity_high > whole.quantity_low
     middle = jax.lax.cond(jnp.any(skips & swept), sorted_out, lambda: start)
-    normal, direct = parted_at(whole, *middle)
+    direct, normal = parted_at(whole, *middle)
     mark = 1 + mark_move[:, :, None]
     usd, direct_usd = (lanes.sum(_coins(part, lanes.kept.scale)) * mark for part in (normal, direct))
     accounts = ("value", "direct_value", "near_usd", "near_value", "lack", "direct_lack")
