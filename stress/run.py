@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.config import Run, config_json, digest
-from stress.devices import Devices, Kind, choose
+from stress.devices import Devices, Kind, choose, precise
 from stress.results import VARIABLES, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
@@ -216,8 +216,7 @@ class Simulation:
 
         from stress.build import build
 
-        if config.dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
+        precise(config.dtype)
         built = build(config)
         devices = devices.dividing(config.chunk, built.together)
         program, mesh = program_of(block, devices, config.chunk, built.together)
