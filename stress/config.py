@@ -313,8 +313,11 @@ def _put(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
 
 
 def config_json(run: Run) -> str:
-    """The whole config, defaults and included files too, as one line of JSON."""
-    return json.dumps(run.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """The whole config, defaults and included files too, as one line of JSON that can be read again.
+
+    Tables keep their order: that of the assets decides who gets which random numbers, and what a matrix means.
+    """
+    return json.dumps(run.model_dump(mode="json"), separators=(",", ":"))
 
 
 def digest(run: Run) -> str:
@@ -326,7 +329,7 @@ def digest(run: Run) -> str:
         "start": data["prices"]["start"],
         "files": {asset: _file_digest(str(file)) for asset, file in files.items()},
     }
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def price_files(run: Run) -> dict[str, Path]:
