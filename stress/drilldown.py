@@ -133,11 +133,11 @@ def _config(store: Path, ds: xr.Dataset) -> Run:
     except InputError as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{first} The run was made by {version}: explain it with that, or run it again.") from None
-    if digest(run) != ds.attrs["config_sha256"]:
+    kept, now = str(ds.attrs["config_sha256"]), digest(run)
+    if now != kept:
         raise InputError(
-            f"{store}: config_sha256 is {str(ds.attrs['config_sha256'])[:12]}, expected {digest(run)[:12]}: a file that "
-            f"its config names has changed since, or the meaning of the config, which was run by {version}. Bring back "
-            "the files, or run it again."
+            f"{store}: config_sha256 is {kept[:12]}, expected {now[:12]}: a file that its config names has changed "
+            f"since, or the config means something else than to {version}. Bring back the files, or run it again."
         )
     return run
 

@@ -57,17 +57,27 @@ class Levels:
             moves: Of the asset that moves, or of the first one, above -1 [1].
 
         Returns:
-            `closed` [USD], dims `moved move venue asset side`.
+            `closed` [USD], and `added`: the part of it that the next move nearer to the start does not close, dims
+            `moved move venue asset side`.
         """
         assets, beta = list(self.run.assets), betas(self.run)
         direction = np.vstack([np.eye(len(assets)), [beta[asset] for asset in assets]])
-        level = direction[:, :, None] * _logs(moves)
-        columns = np.moveaxis(level, 1, 0).reshape(len(assets), -1)
-        closed = self._between(np.zeros_like(columns), columns, None)
-        closed = np.moveaxis(closed.reshape(*closed.shape[:3], *level.shape[::2]), (3, 4), (0, 1))
-        moved = {"moved": np.array([*assets, TOGETHER], dtype=str)}
+
+        def columns(logs: Array) -> Array:
+            return (direction.T[:, :, None] * logs).reshape(len(assets), -1)
+
+        def since(logs: Array) -> Array:
+            closed = self._between(columns(logs), columns(_logs(moves)), None)
+            return np.moveaxis(closed.reshape(*closed.shape[:3], len(direction), -1), (3, 4), (0, 1))
+
+        dims = ("moved", "move", "venue", "asset", "side")
         note = "USD closed where prices jump to a level, at its marks"
-        return self._dataset({"closed": (("moved", *_DIMS), closed, "USD", note)}, moves, moved, betas=json.dumps(beta))
+        variables = {
+            "closed": (dims, since(_logs(np.zeros(len(moves)))), "USD", note),
+            "added": (dims, since(_logs(nearer(moves))), "USD", f"{note}, less what the next level closes"),
+        }
+        moved = {"moved": np.array([*assets, TOGETHER], dtype=str)}
+        return self._dataset(variables, moves, moved, betas=json.dumps(beta))
 
     def reproduction_number(
         self, moves: Sequence[float] = MOVES, *, block_usd: float = BLOCK_USD, depth: float = 1.0
@@ -136,7 +146,11 @@ class Levels:
         return xr.Dataset(arrays, axes, {"name": self.run.name, **attrs})
 
 
-_DIMS = ("move", "venue", "asset", "side")
+def nearer(moves: Sequence[float] | Array) -> Array:
+    """The next of some moves in the direction of the start, or the start."""
+    known = np.unique([*moves, 0.0])
+    place = np.searchsorted(known, moves)
+    return known[place - np.sign(moves).astype(int)]
 
 
 @jax.jit
@@ -145,7 +159,7 @@ def _closed(first: Any, last: Any, flow: Any, depth: Any, ladders: Any, accounts
     return triggered_between(before, after, ladders, accounts, world)
 
 
-def _logs(moves: Sequence[float]) -> Array:
+def _logs(moves: Sequence[float] | Array) -> Array:
     if not np.all(np.asarray(moves) > -1):
         raise ValueError(f"moves are {list(moves)}, expected numbers above -1. Leave the others out.")
     return np.log1p(np.asarray(moves, np.float64))
