@@ -17,7 +17,7 @@ from stress.portfolio import Positions
 from stress.published import CASES, Case, Times, one_jump
 from stress.reference import DEFAULTS, Row, configure, print_table, run_case, table
 from stress.run import run, simulate_in_memory
-from stress.spec import BLOCK, InputError
+from stress.spec import InputError
 
 BY_NAME = {case.name: case for case in CASES}
 NINE = "BTC -9 % in 12 min"
@@ -168,7 +168,7 @@ def _compiled() -> int:
     from stress.devices import choose
     from stress.run import program_of, simulated
 
-    return program_of(simulated, choose("auto").dividing(16), 16, BLOCK)[0]._cache_size()
+    return program_of(simulated, choose("auto"), 16)[0]._cache_size()
 
 
 def test_replays_are_left_out_without_prices() -> None:
