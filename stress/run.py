@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -216,9 +216,12 @@ class Simulation:
         if config.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
         built = build(config)
-        size = min(config.chunk, built.together)
+        size, world = min(config.chunk, built.together), built.world
+        if devices.kind == "gpu" and built.accounts is None:
+            # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
+            size, world = config.chunk, replace(world, lanes=config.chunk)
         program, mesh = program_of(block, devices, size)
-        arrays = built.world, built.ladders, built.shock, built.accounts
+        arrays = world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
         paths, seed = np.int32(config.paths), np.uint32(config.seed)
         return cls(config, devices, size, lambda firsts: program(firsts.astype(np.int32), paths, seed, *fixed))
