@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +19,7 @@ import numpy as np
 
 from stress.config import Run, config_json, digest
 from stress.devices import Devices, Kind, choose
+from stress.programs import Block, mesh_of, program_of, simulated
 from stress.results import VARIABLES, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
@@ -146,48 +146,6 @@ def _damaged(path: Path) -> dict[int, Path]:
     return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
-def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """Everything of some paths; those that only fill up a block stand still, and cost little."""
-    import jax.numpy as jnp
-    from stress_kernels.simulate import simulate
-
-    return simulate(jnp.where(wanted, shock.paths(keys), 0.0), ladders, world, accounts)
-
-
-@cache
-def program_of(block: Callable[..., Any], devices: Devices, size: int) -> tuple[Callable[..., Any], Any]:
-    """A block of paths on each device at once, as one program; runs of equal shapes share what is compiled.
-
-    Every device has a block of the same size whatever their number and that of the paths: in a program of another shape
-    the compiler may round a last bit otherwise.
-
-    Args:
-        block: Given the keys of some paths, which of them are wanted, and what all paths share, gives arrays with paths
-            last.
-        devices: Those that have a block each.
-        size: Paths in a block.
-
-    Returns:
-        The program, of the first path of each block, the number of paths in all, the seed, and what all paths share,
-        gives arrays with paths first; and its mesh.
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import AxisType, PartitionSpec
-    from stress_kernels.simulate import path_keys
-
-    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
-
-    def paths_first(firsts: Any, paths: Any, seed: Any, *fixed: Any) -> Any:
-        wanted = firsts + jnp.arange(size) < paths
-        outputs = block(path_keys(seed, firsts[0], size), wanted, *fixed)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
-
-    along, same = PartitionSpec("paths"), PartitionSpec()
-    sharded = jax.shard_map(paths_first, mesh=mesh, in_specs=(along, *[same] * 6), out_specs=along, check_vma=False)
-    return jax.jit(sharded), mesh
-
-
 @dataclass(frozen=True)
 class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
@@ -200,13 +158,13 @@ class Simulation:
     """Given the first path of each device's block, returns their arrays while they are still being made."""
 
     @classmethod
-    def of(cls, config: Run, devices: Devices, block: Callable[..., Any] = simulated) -> Simulation:
+    def of(cls, config: Run, devices: Devices, block: Block = simulated) -> Simulation:
         """Build world, ladders, accounts and shock, and put them on the devices.
 
         Args:
             config: The run.
             devices: Those to use.
-            block: As in `program_of`; another one computes something else with the same tables.
+            block: What is computed; another one computes something else with the same tables.
         """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
@@ -220,9 +178,9 @@ class Simulation:
         if devices.kind == "gpu" and built.accounts is None:
             # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
             size, world = config.chunk, replace(world, lanes=config.chunk)
-        program, mesh = program_of(block, devices, size)
+        program = program_of(block, devices, size)
         arrays = world, built.ladders, built.shock, built.accounts
-        fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+        fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
         paths, seed = np.int32(config.paths), np.uint32(config.seed)
         return cls(config, devices, size, lambda firsts: program(firsts.astype(np.int32), paths, seed, *fixed))
 
