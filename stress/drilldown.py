@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.config import Run, digest
-from stress.devices import Kind, choose, precise
+from stress.devices import Devices, Kind, choose
 from stress.results import COORDINATES, VARIABLES, Variable, coords, sound
-from stress.run import open_sound
+from stress.run import laid_out, open_sound
 from stress.spec import InputError, validate
 
 if TYPE_CHECKING:
@@ -146,25 +146,28 @@ def _steps(run: Run, path: int, device: Kind) -> tuple[dict[str, np.ndarray], np
     """Arrays of every step of a path, and the starting prices [USD]."""
     import jax
 
-    from stress.build import build
-
-    where = choose(device).all[0]
-    precise(run.dtype)
-    built = build(run)
-    together = min(run.chunk, built.together)
-    given = jax.device_put((built.world, built.ladders, built.shock, built.accounts), where)
-    place = np.uint32(run.seed), np.int32(path // together * together), np.int32(path % together)
-    return jax.device_get(_program(together)(*place, *given)), built.start_price
+    found = choose(device)
+    alone = Devices(found.kind, found.all[:1])
+    built, world, size = laid_out(run, alone)
+    given = jax.device_put((world, built.ladders, built.shock, built.accounts), alone.all[0])
+    first, place = divmod(path, size)
+    numbers = np.uint32(run.seed), np.int32(run.paths), np.int32(first * size), np.int32(place)
+    return jax.device_get(_program(size)(*numbers, *given)), built.start_price
 
 
 @functools.cache
-def _program(together: int) -> Callable[..., Any]:
-    """Steps of one of so many paths, as a compiled program of the seed, the first of the paths and its place."""
+def _program(size: int) -> Callable[..., Any]:
+    """Every step of one path in a block of so many, compiled: of the seed, the number of paths in all, the block's
+    first one and the place in it, and what all paths share."""
     import jax
+    import jax.numpy as jnp
     from stress_kernels.simulate import path_keys, trace
 
-    def steps(seed: Any, first: Any, place: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-        return trace(shock.paths(path_keys(seed, first, together)), ladders, world, place, accounts)
+    def steps(
+        seed: Any, paths: Any, first: Any, place: Any, world: Any, ladders: Any, shock: Any, accounts: Any
+    ) -> Any:
+        log = jnp.where(first + jnp.arange(size) < paths, shock.paths(path_keys(seed, first, size)), 0.0)
+        return trace(log, ladders, world, place, accounts)
 
     return jax.jit(steps)
 
