@@ -13,15 +13,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stress.amplify import amplification as amplification
     from stress.config import load_config as load_config
+    from stress.drilldown import explain as explain
+    from stress.levels import Levels as Levels
     from stress.results import open_run as open_run
     from stress.run import run as run
 
     __version__: str
 
-__all__ = ["__version__", "load_config", "open_run", "run"]
+__all__ = ["Levels", "__version__", "amplification", "explain", "load_config", "open_run", "run"]
 
-_HOMES = {"load_config": "stress.config", "open_run": "stress.results"}
+_HOMES = {
+    "Levels": "stress.levels",
+    "amplification": "stress.amplify",
+    "explain": "stress.drilldown",
+    "load_config": "stress.config",
+    "open_run": "stress.results",
+}
 
 
 def __getattr__(name: str) -> Any:

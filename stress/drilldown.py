@@ -31,10 +31,11 @@ APART = 1e-3
 """Most of an hour's volume by which the steps may differ from what the run kept [1]."""
 
 _MARKET = ("step", "venue", "asset")
-_PRICES = {
+_MORE = {
     "mark": Variable("mark", _MARKET, "float64", "USD", "mark price at the end of the step"),
     "last": Variable("last", _MARKET, "float64", "USD", "price of the perpetual's last trade, before what is unwound"),
     "index": Variable("index", ("step", "asset"), "float64", "USD", "index price at the end of the step"),
+    "fund_start": Variable("fund_start", ("pool",), "float64", "USD", "insurance fund's equity at the start"),
 }
 
 
@@ -177,10 +178,11 @@ def _dataset(run: Run, arrays: Mapping[str, np.ndarray], start: np.ndarray) -> x
 
     labels = coords(run)
     labels = {name: labels[name] for name in ("venue", "asset", "side", "layer", "pool")}
-    tables = {name: _by_step(VARIABLES[name]) for name in (*FLOWS, *STOCKS)} | _PRICES
+    tables = {name: _by_step(VARIABLES[name]) for name in (*FLOWS, *STOCKS)} | _MORE
     prices = {name: start * np.exp(np.asarray(arrays[name], np.float64)) for name in ("mark", "last")}
     prices["index"] = start * np.asarray(arrays["index_close"], np.float64)
-    values = {**arrays, **prices}
+    cash = [pool.equity_usd for venue in run.venues.values() for pool in venue.pools]
+    values = {**arrays, **prices, "fund_start": cash}
     variables = {
         name: (table.dims, np.asarray(values[name]).astype(table.dtype), table.attrs) for name, table in tables.items()
     }

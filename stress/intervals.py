@@ -71,6 +71,39 @@ def shortfall_interval(values: np.ndarray, level: float, weight: np.ndarray | No
     return _interval(expected_shortfall(values, level, weight), draws[:, 0])
 
 
+def mean_interval(values: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
+    """Mean over paths with a bootstrap interval: [path]."""
+    shares = np.ones(len(values)) if weight is None else np.asarray(weight)
+    sums = _resampled_sums(np.column_stack([shares, shares * values]))
+    return _interval(np.average(values, weights=shares), sums[:, 1] / sums[:, 0])
+
+
+def mean_ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
+    """Mean of one quantity over that of another of the same paths, [path] each, with a bootstrap interval."""
+    shares = np.ones(len(over)) if weight is None else np.asarray(weight)
+    sums = _resampled_sums(np.column_stack([shares, shares * over, shares * under]))
+    return _ratio(shares @ over, shares @ under, sums[:, 1], sums[:, 2])
+
+
+def quantile_ratios(
+    over: np.ndarray, under: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
+) -> dict[float, Estimate]:
+    """`quantile` of one quantity over that of another of the same paths; every replicate draws the same of both."""
+    samples = [_sort(values, weight) for values in (over, under)]
+    (draws_over, _), (draws_under, _) = (_bootstrap(sample, levels) for sample in samples)
+    points = [[sample.values[sample.rank(level)] for level in levels] for sample in samples]
+    return {
+        level: _ratio(points[0][i], points[1][i], draws_over[:, i], draws_under[:, i]) for i, level in enumerate(levels)
+    }
+
+
+def shortfall_ratio(over: np.ndarray, under: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
+    """`expected_shortfall` of one quantity over that of another of the same paths, as `quantile_ratios`."""
+    draws = [_bootstrap(_sort(values, weight), [level])[1][:, 0] for values in (over, under)]
+    points = [expected_shortfall(values, level, weight) for values in (over, under)]
+    return _ratio(*points, *draws)
+
+
 def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
     """Chance of a value above each threshold, and its bootstrap interval over paths: [3 threshold] (value, low, high).
 
@@ -208,6 +241,14 @@ def _replicate(
         inner = np.where(np.arange(len(values)) > rank[:, None], picked, 0.0) @ values
         shortfall[part] = (tail[part] + inner + spare * values[rank]) / ((1 - level) * total[part])
     return found, shortfall, which[outside]
+
+
+def _ratio(over: float, under: float, draws_over: np.ndarray, draws_under: np.ndarray) -> Estimate:
+    """A ratio; NaN where there is nothing below, and without the replicates in which there is nothing."""
+    if under == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    some = draws_under != 0
+    return _interval(over / under, draws_over[some] / draws_under[some])
 
 
 def _interval(point: float, draws: np.ndarray) -> Estimate:

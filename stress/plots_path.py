@@ -62,7 +62,8 @@ def takeaway(steps: xr.Dataset, of: Timeline, asset: str, hour: int) -> str:
     inside = (of["minute"] > 60 * hour + 1e-9) & (of["minute"] <= 60 * hour + 60 + 1e-9)
     closed, all_of_it = of["closed_usd"][inside].sum(), of["closed_usd"].sum()
     index = of["index_usd"][inside] / of["index_usd"][max(0, int(np.argmax(inside)) - 1)] - 1
-    lost = float(np.max(np.maximum.accumulate(of["fund_usd"]) - of["fund_usd"]))
+    change = np.insert(of["fund_change_usd"], 0, 0.0)
+    lost = float(np.max(np.maximum.accumulate(change) - change))
     return (
         f"Path {steps.attrs['path']}: {usd(closed)} are liquidated in hour {hour}, {usd(all_of_it)} in all. In that "
         f"hour {asset} moves between\n{100 * index.min():+.1f} and {100 * index.max():+.1f} %. In all insurance funds "
@@ -105,10 +106,14 @@ def _closed(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
 
 
 def _funds(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
-    minute, equity = _within(of, "fund_usd", span)
-    first = of["fund_usd"][0]
+    minute, change = _within(of, "fund_change_usd", span)
+    start = of["fund_usd"][0] - of["fund_change_usd"][0]
     ax.axhline(0, color=BLACK, lw=0.8)
-    ax.plot(minute, (equity - first) / 1e6, color=BLUE, lw=1.8, label=f"equity less {usd(first)}")
+    ax.plot(minute, change / 1e6, color=BLUE, lw=1.8, label=f"equity less {usd(start)}")
+    if "vault_equity_usd" in of:
+        first = of["vault_equity_usd"][0]
+        vault = _within(of, "vault_equity_usd", span)[1]
+        ax.plot(minute, (vault - first) / 1e6, color=GREEN, lw=1.5, label=f"vault less {usd(first)}")
     for column, label, colour in (("deficit_usd", "asked to pay", VERMILION),
                                   ("socialised_usd", "socialised", PURPLE)):  # fmt: skip
         so_far = {"minute": of["minute"], column: np.cumsum(of[column])}
@@ -116,7 +121,7 @@ def _funds(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
             ax.plot(minute, _within(so_far, column, span)[1] / 1e6, color=colour, lw=1.3, label=label)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     ax.set(ylabel="since the start [M USD]")
-    legend(ax, ncols=3)
+    legend(ax, ncols=4)
 
 
 def _within(of: Timeline, column: str, span: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

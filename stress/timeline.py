@@ -14,26 +14,35 @@ if TYPE_CHECKING:
 Timeline = dict[str, np.ndarray]
 """Columns by name, one row a step; amounts in USD."""
 
-_LEVELS = ("minute", "index_usd", "mark_usd", "last_usd", "premium", "fund_usd")
+_LEVELS = ("minute", "index_usd", "mark_usd", "last_usd", "premium", "fund_usd", "fund_change_usd", "vault_equity_usd")
 """What holds at the end of a step; everything else adds up."""
+
+
+def refuse_unknown(ds: xr.Dataset, venue: str | None, asset: str | None) -> None:
+    """`InputError` unless a run, or its steps, have this venue and asset, where one is given, and positions there."""
+    given = _given(venue, asset)
+    for name, x in given.items():
+        if x not in ds[name].values:
+            known = ", ".join(ds[name].values)
+            raise InputError(f"--{name} is {x!r}, expected one of the run's: {known}. Give one of these.")
+    if not float(ds["open_interest"].sel(given).max()) > 0:
+        words = " ".join(f"--{name} {x}" for name, x in given.items())
+        raise InputError(f"{words}: nobody holds a position there, expected a market with some. Give another one.")
+
+
+def _given(venue: str | None, asset: str | None) -> dict[str, str]:
+    return {name: x for name, x in (("venue", venue), ("asset", asset)) if x is not None}
 
 
 def choose_market(steps: xr.Dataset, venue: str | None, asset: str | None) -> dict[str, str]:
     """The market whose prices are shown: as given, or else that in which most is closed.
 
     Raises:
-        InputError: The run has no such venue or asset, or no positions in this market.
+        InputError: As `refuse_unknown`.
     """
-    given = {name: x for name, x in (("venue", venue), ("asset", asset)) if x is not None}
-    for name, x in given.items():
-        if x not in steps[name].values:
-            known = ", ".join(steps[name].values)
-            raise InputError(f"--{name} is {x!r}, expected one of the run's: {known}. Give one of these.")
-    some = {name: [x] for name, x in given.items()}
+    refuse_unknown(steps, venue, asset)
+    some = {name: [x] for name, x in _given(venue, asset).items()}
     interest = steps["open_interest"].sel(some).max("step")
-    if not float(interest.max()) > 0:
-        words = " ".join(f"--{name} {x}" for name, x in given.items())
-        raise InputError(f"{words}: nobody holds a position there, expected a market with some. Give another one.")
     closed = steps["liquidation_volume"].sel(some).sum(["step", "side"], dtype=np.float64)
     most = (closed if float(closed.max()) > 0 else interest).stack(market=("venue", "asset")).idxmax("market").item()
     return dict(zip(("venue", "asset"), most, strict=True))
@@ -43,7 +52,7 @@ def timeline(steps: xr.Dataset, venue: str | None = None, asset: str | None = No
     """A path as columns, one row a step.
 
     Prices are those of `choose_market`; `premium` is its mark over the index, less 1. Volumes are sums over the venue
-    and the asset given, or over all; what insurance funds pay and have, and accounts, over the venue given, or all.
+    and the asset given, or over all; what funds and vaults pay and have, and accounts, over the venue given, or all.
 
     Args:
         steps: From `explain`.
@@ -54,22 +63,20 @@ def timeline(steps: xr.Dataset, venue: str | None = None, asset: str | None = No
         InputError: As `choose_market`.
     """
     shown = choose_market(steps, venue, asset)
-    some = {name: [x] for name, x in (("venue", venue), ("asset", asset)) if x is not None}
+    some = {name: [x] for name, x in _given(venue, asset).items()}
     venues = [str(name) for name in steps["venue"].values if venue in (None, name)]
     pools = [pool for pool in steps["pool"].values if str(pool).partition("/")[0] in venues]
     index, mark, last = steps["index"].sel(asset=shown["asset"]), steps["mark"].sel(shown), steps["last"].sel(shown)
 
     def volume(name: str) -> xr.DataArray:
-        return (
-            steps[name]
-            .sel(some)
-            .sum([dim for dim in ("venue", "asset", "side") if dim in steps[name].dims], dtype=float)
-        )
+        over = [dim for dim in ("venue", "asset", "side") if dim in steps[name].dims]
+        return steps[name].sel(some).sum(over, dtype=float)
 
     def money(name: str) -> np.ndarray:
         return steps[name].sel(pool=pools).sum("pool", dtype=float).values
 
-    layers = volume("absorbed_volume")
+    layers, vaults = volume("absorbed_volume"), steps["vault_equity"].sel(venue=venues).dropna("venue", how="all")
+    fund, start = money("fund_equity"), float(steps["fund_start"].sel(pool=pools).sum())
     return {
         "minute": steps["step"].values,
         "index_usd": index.values,
@@ -83,16 +90,16 @@ def timeline(steps: xr.Dataset, venue: str | None = None, asset: str | None = No
         "deficit_usd": money("deficit"),
         "surplus_usd": money("surplus"),
         "socialised_usd": money("socialised_loss"),
-        "fund_usd": money("fund_equity"),
+        "fund_usd": fund,
+        "fund_change_usd": fund - start,
+        **({"vault_equity_usd": vaults.sum("venue").values} if vaults.sizes["venue"] else {}),
         "accounts": steps["accounts_liquidated"].sel(venue=venues).sum("venue", dtype=float).values,
     }
 
 
 def by_minute(of: Timeline, step_seconds: int) -> Timeline:
-    """The same with steps of less than a minute added up to minutes."""
-    together = max(1, 60 // step_seconds)
-    if len(of["minute"]) % together:
-        return of
+    """The same with steps that are a part of a minute added up to minutes."""
+    together = 1 if 60 % step_seconds else 60 // step_seconds
     rows = {name: column.reshape(-1, together) for name, column in of.items()}
     return {name: row[:, -1] if name in _LEVELS else row.sum(axis=1) for name, row in rows.items()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from conftest import Command
 from reference.small import market, run_of, venue
 from stress_kernels.simulate import trace
 
@@ -248,3 +250,47 @@ def test_betas_are_those_of_the_shock(tmp_path: Path) -> None:
     assert betas(still) == {"A": 1.0, "B": 1.0}
     with pytest.raises(ValueError, match="above -1"):
         Levels(run, device="cpu").liquidation_map([-1.0])
+
+
+# ------------------------------------------------------------------------------------------------ the command
+@pytest.fixture
+def in_32_bits():
+    with jax.enable_x64(False):
+        yield
+
+
+def test_the_command_prints_draws_and_writes(in_32_bits: None, small: Path, liqstress: Command, tmp_path: Path) -> None:
+    """The small run of the tests: 500 BTC long at 100 USD with margins of 12 close at 1 % and less."""
+    file, picture = tmp_path / "map.csv", tmp_path / "map.png"
+    outcome = liqstress("map", small, "--csv", file, "--picture", picture, "--block", "1e4")
+    assert outcome.code == 0, outcome.err
+    for words in ("small: closed by a jump of the price, all venues [M USD]", "log-returns by BTC 1.00, ETH 1.20",
+                  "per USD of a block of 10.0 k USD at here", str(file), str(picture)):  # fmt: skip
+        assert words in outcome.out
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.with_suffix(".svg").exists()
+    with file.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    row = next(row for row in rows if (row["moved"], row["move"], row["side"]) == ("BTC", "-0.05", "long"))
+    # Trigger of the first row: 12 + 10 (m - 100) = 0.005 x 10 m, at m = 99.30; of the second 97.49.
+    assert float(row["closed_usd"]) == pytest.approx((500 + 200) * 95, rel=1e-6)
+    up_to = sum(float(r["added_usd"]) for r in rows
+                if r["moved"] == "BTC" and r["side"] == "long" and -0.05 <= float(r["move"]) <= 0)  # fmt: skip
+    assert up_to == pytest.approx(500 * 99 + 200 * 97, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--block", "0"], "--block is 0, expected a number above 0"),
+        (["--block", "nan"], "--block is nan, expected a number above 0"),
+        (["--depth", "0.5"], "--depth is 0.5, expected a number of at least 1"),
+        (["--picture", "no/such/folder/map.png"], "cannot be written"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    in_32_bits: None, words: list[str], said: str, small: Path, liqstress: Command
+) -> None:
+    outcome = liqstress("map", small, *words)
+    assert outcome.code == (3 if words[0] == "--picture" else 2)
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
