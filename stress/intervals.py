@@ -82,7 +82,7 @@ def mean_ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray | None = 
     """Mean of one quantity over that of another of the same paths, [path] each, with a bootstrap interval."""
     shares = np.ones(len(over)) if weight is None else np.asarray(weight)
     sums = _resampled_sums(np.column_stack([shares, shares * over, shares * under]))
-    return _ratio(shares @ over, shares @ under, sums[:, 1], sums[:, 2])
+    return _ratio(float(shares @ over), float(shares @ under), sums[:, 1], sums[:, 2])
 
 
 def quantile_ratios(
@@ -101,7 +101,7 @@ def shortfall_ratio(over: np.ndarray, under: np.ndarray, level: float, weight: n
     """`expected_shortfall` of one quantity over that of another of the same paths, as `quantile_ratios`."""
     draws = [_bootstrap(_sort(values, weight), [level])[1][:, 0] for values in (over, under)]
     points = [expected_shortfall(values, level, weight) for values in (over, under)]
-    return _ratio(*points, *draws)
+    return _ratio(points[0], points[1], draws[0], draws[1])
 
 
 def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:

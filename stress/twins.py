@@ -69,12 +69,12 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
     by_asset = [by_path(one, "liquidation_volume", "asset") for one in (ds, twin)]
 
     def of_runs(over: np.ndarray, under: np.ndarray) -> Ratio:
-        means = (float(weight @ x / weight.sum()) for x in (over, under))
-        return Ratio(*means, intervals.mean_ratio(over, under, weight))
+        impact, without = (float(weight @ x / weight.sum()) for x in (over, under))
+        return Ratio(impact, without, intervals.mean_ratio(over, under, weight))
 
     ratios = intervals.quantile_ratios(hours, hours_without, LEVELS, weight)
-    levels = [intervals.quantile(x, LEVELS, weight) for x in (hours, hours_without)]
-    worst = [intervals.expected_shortfall(x, _RARE, weight) for x in (hours, hours_without)]
+    levels = zip(*(intervals.quantile(x, LEVELS, weight).tolist() for x in (hours, hours_without)), strict=True)
+    worst, worst_without = (intervals.expected_shortfall(x, _RARE, weight) for x in (hours, hours_without))
     some = runs_without > 0
     return Amplification(
         paths=len(weight),
@@ -86,8 +86,8 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
             for a, name in enumerate(ds["asset"].values)
             if by_asset[0][:, a].any()
         },
-        hourly={q: Ratio(*(float(x[i]) for x in levels), ratios[q]) for i, q in enumerate(LEVELS)},
-        shortfall=Ratio(*worst, intervals.shortfall_ratio(hours, hours_without, _RARE, weight)),
+        hourly={q: Ratio(x, y, ratios[q]) for q, (x, y) in zip(LEVELS, levels, strict=True)},
+        shortfall=Ratio(worst, worst_without, intervals.shortfall_ratio(hours, hours_without, _RARE, weight)),
         of_paths=intervals.quantile_intervals(runs[some] / runs_without[some], LEVELS, weight[some])
         if some.any()
         else {},
