@@ -30,9 +30,10 @@ from stress_kernels.world import (
 
 from stress.book import Book, PastTrigger, Schedule, compile_book
 from stress.collateral import AllAccounts, read_accounts
+from stress.conditions import conditions
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
-from stress.money import currencies, deviation, transfers, vaults, volume
+from stress.money import currencies, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
 from stress.shock import Shock, compile_shock
@@ -259,7 +260,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
         takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
         inverse=None if money is None else host(money.inverse),
-        deviation=None if money is None else deviation(run),
+        conditions=conditions(run, coins=money is not None),
         vaults=vaults(run),
         transfers=transfers(run),
         steps_per_hour=3600 // run.step_seconds,

@@ -46,6 +46,8 @@ class Held:
     basis_average: Float[Array, "v a p"]
     deviation: Float[Array, "v a p"] | None
     """Log price of a token at a venue against its index, where one leaves it."""
+    seen: Float[Array, "v a p"] | None
+    """Log index that a venue still sees, and NaN where it sees the present one."""
 
 
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -369,7 +371,7 @@ def press(
     everywhere = pressure if spot is None else pressure + spot * held.depth[None]
     u_local = state.u_local + pressure / world.adv[..., None]
     u_global = state.u_global + add_up(everywhere, 0) / world.adv_global[:, None]
-    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world, held.deviation)
+    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world, held.deviation, held.seen)
     return replace(state, u_local=u_local, u_global=u_global, quotes=now)
 
 

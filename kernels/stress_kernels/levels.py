@@ -1,8 +1,8 @@
 """Price levels without a path: what a move of the marks triggers, and what a block of orders does to them.
 
 A level is a place that prices have come to from the start. All that is triggered on the way is closed; nothing else
-has happened: no impact of its own, no funding, no deleveraging. Triggers are those of the accounts, not moved for what
-a path does between its steps. Levels lie along the last axis, `n`.
+has happened: no impact of its own, no funding, no deleveraging, none of the conditions that come and go. Triggers are
+those of the accounts, not moved for what a path does between its steps. Levels lie along the last axis, `n`.
 """
 
 from __future__ import annotations

@@ -94,6 +94,8 @@ class Memory:
     premium_sum: Float[Array, "v a p"]
     block_peaks: Float[Array, "block f p"]
     """Largest fund equity in each of the last blocks of the rolling window [USD]."""
+    seen: Float[Array, "v a p"] | None
+    """Log index as a venue saw it last, where one may lose sight of it."""
     step: Int[Array, ""]
 
 

@@ -1,6 +1,6 @@
 """How fast the step is, and what it does not depend on.
 
-    uv run pytest tests/bench --benchmark-only
+    uv run pytest tests/bench -n 0 --benchmark-only
 
 Skipped otherwise. Times are of one chunk of paths that is already compiled; compare rows of one run, not runs.
 """
