@@ -149,6 +149,9 @@ def test_a_timeline_is_of_what_was_asked_for(steps: xr.Dataset) -> None:
     assert largest_hour(whole) == 0
     with pytest.raises(InputError, match="expected one of the run's"):
         timeline(steps, asset="SOL")
+    assert "vault_equity_usd" not in whole
+    vault = timeline(steps.assign(vault_equity=steps["vault_equity"].fillna(7.0)))
+    assert vault["vault_equity_usd"].tolist() == [7.0] * 30
 
 
 def test_short_steps_are_added_up_to_minutes() -> None:

@@ -97,7 +97,8 @@ def brute_force(rows: list[tuple], posted: list[tuple], price: dict[str, float])
     return closed
 
 
-def mapped(folder: Path) -> Run:
+def mapped(folder: Path, **changes: Any) -> Run:
+    """Three venues of different rules; B moves 1.5 times as far as A."""
     linear = {asset: market(tiers=TIERS) for asset in "AB"}
     places = [
         venue("whole", linear, haircuts={"A": HAIRCUT}),
@@ -106,7 +107,7 @@ def mapped(folder: Path) -> Run:
     ]
     files = written(folder, *some_accounts())
     falls = {"kind": "prescribed", "minutes": [1, 2], "moves": {"A": [0.01, -0.1]}, "beta": {"B": 1.5}, "beta_of": "A"}
-    return run_of(places, {"A": 0.05, "B": 0.05}, None, portfolio=files, shock=falls)
+    return run_of(places, {"A": 0.05, "B": 0.05}, None, portfolio=files, **({"shock": falls} | changes))
 
 
 def test_the_map_is_a_sum_over_positions(tmp_path: Path) -> None:
@@ -128,6 +129,17 @@ def test_the_map_is_a_sum_over_positions(tmp_path: Path) -> None:
     alone = closed.sel(moved="A", asset="B", venue="whole")
     assert float(alone.sum()) > 0  # Baskets close their other leg too.
     assert all(closed.sel(moved=TOGETHER).sum("move").values[np.array([0, 1, 2]), [0, 0, 1]].min(axis=-1) > 0)
+
+
+def test_triggers_are_not_moved_for_what_happens_between_steps(tmp_path: Path) -> None:
+    wild = {"kind": "gbm", "daily_volatility": {"A": 0.5, "B": 0.5}, "correlation": 0.5}
+    given = {"shock": wild, "step_seconds": 3600}
+    plain, corrected = (
+        Levels(mapped(tmp_path, barrier_correction=moved, **given), device="cpu").liquidation_map(MOVES)
+        for moved in (False, True)
+    )
+    assert float(plain["closed"].sum()) > 0
+    np.testing.assert_array_equal(plain["closed"], corrected["closed"])
 
 
 def test_partial_closes_are_counted_as_far_as_their_triggers_lie(tmp_path: Path) -> None:
@@ -212,12 +224,14 @@ def test_the_reproduction_number_is_what_a_block_triggers_in_the_engine(tmp_path
 def test_the_reproduction_number_is_a_sum_over_positions(tmp_path: Path) -> None:
     """Whoever is closed behind the level, with baskets and inverse contracts: the block's impact by hand."""
     rows, posted = some_accounts()
-    run, move, block = mapped(tmp_path), -0.05, 3e8
+    run, move, block = mapped(tmp_path), -0.13, 3e8
     run = run.model_copy(update={"impact": run.impact.model_copy(update={"i_ref": 0.01})})
     found = Levels(run, device="cpu").reproduction_number([move], block_usd=block)["reproduction_number"]
     push = 0.01 * 2 * (block / 2e9 / 0.01) ** 0.7  # 5 % daily volatility, and two venues of 1e9 USD a day list A
     level = {"A": 100 * (1 + move), "B": 100.0}
     gone, closed = (brute_force(rows, posted, level | {"A": a}) for a in (level["A"], level["A"] * np.exp(-0.4 * push)))
+    baskets = [row for row in rows if row[:1] + row[6:7] == ("whole", "cross")]
+    assert sum(brute_force(baskets, posted, level).values()) > 1e6
     # What is gone is worth less at the lower mark.
     fallen = {key: usd * (np.exp(-0.4 * push) if key[1] == "A" else 1.0) for key, usd in gone.items()}
     wanted = (sum(closed.values()) - sum(fallen.values())) / block
