@@ -22,6 +22,8 @@ LAYERS = ("book", "auction", "takeover", "adl", "remainder")
 """What absorbed it, in the order of the waterfall."""
 WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
 """The same where a venue of the run has a backstop vault."""
+CELL = ("scenario", "policy", "seed")
+"""Dims of a suite's cells, before those of a run."""
 COMPLETE = "complete"
 """Attribute of a store: true once every path is in it."""
 _BLOCK = 1024
@@ -126,7 +128,15 @@ COORDINATES: Mapping[str, Variable] = {
     "layer": Variable("layer", ("layer",), "str", "", "what absorbed the forced order"),
     "pool": Variable("pool", ("pool",), "str", "", "insurance fund, as VENUE/NAME"),
 }
-"""Every dimension, with what its labels are."""
+"""Every dimension of a run, with what its labels are."""
+
+OF_SUITES: Mapping[str, Variable] = {
+    "scenario": Variable("scenario", ("scenario",), "str", "", "what happens"),
+    "policy": Variable("policy", ("policy",), "str", "", "the rules under which it does"),
+    "seed": Variable("seed", ("seed",), "int64", "1", "seed of the random draws"),
+    "config": Variable("config", CELL, "str", "", "config of each cell, as JSON"),
+}
+"""The further dimensions of a suite, and what differs along them."""
 
 
 def coords(run: Run) -> dict[str, np.ndarray]:

@@ -6,10 +6,10 @@ import inspect
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stress.config import Run, config_json, digest
+from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose
-from stress.results import VARIABLES, coords, dataset, open_run
+from stress.results import VARIABLES, Variable, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
 
@@ -60,49 +60,67 @@ def run(
     """
     path = default_store(config) if out is None else Path(out)
     key = digest(config)
-    if is_finished(path, key) and not (resume and _damaged(path)):
+    if is_finished(path, key) and not (resume and damaged(path)):
         return open_sound(path)
     devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    store = _store(path, config, _provenance(config, key, simulation.devices), resume=resume)
+    attrs = provenance(config, key, simulation.devices)
+    store = open_store(path, list(VARIABLES.values()), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
-    todo = _simulate(simulation, store, wanted, progress or (lambda done, paths: None))
-    ended = time.perf_counter()
-    store.finish(
-        {
-            "end_time": _now(),
-            "wall_seconds": round(ended - began, 3),
-            "paths_computed": todo,
-            "paths_per_second": round(todo / (ended - simulated), 1),
-        }
-    )
+    todo = fill(store, simulation.chunks(wanted), wanted, progress)
+    store.finish(finished(began, simulated, todo))
     return open_run(path)
 
 
-def _simulate(simulation: Simulation, store: Store, wanted: list[int], report: Progress) -> int:
-    """Fill the store with the chunks `wanted`; the number of paths in them."""
+def finished(began: float, simulated: float, todo: int) -> dict[str, Any]:
+    """What a store says of how it was made: when it began, and began to simulate `todo` paths, by `perf_counter`."""
+    ended = time.perf_counter()
+    return {
+        "end_time": _now(),
+        "wall_seconds": round(ended - began, 3),
+        "paths_computed": todo,
+        "paths_per_second": round(todo / (ended - simulated), 1),
+    }
+
+
+def fill(
+    store: Store,
+    chunks: Iterable[tuple[int, dict[str, np.ndarray]]],
+    wanted: Sequence[int],
+    progress: Progress | None = None,
+) -> int:
+    """Write the chunks `wanted` into a store as they come; the number of paths in them."""
     from jax.errors import JaxRuntimeError
 
+    report = progress or (lambda done, paths: None)
     sizes = {i: stop - start for i, (start, stop) in ((i, store.bounds(i)) for i in wanted)}
-    done = store.paths - sum(sizes.values())
-    report(done, store.paths)
+    done = store.all_paths - sum(sizes.values())
+    report(done, store.all_paths)
     try:
-        for i, arrays in simulation.chunks(wanted):
+        for i, arrays in chunks:
             store.write(i, arrays)
             done += sizes[i]
-            report(done, store.paths)
+            report(done, store.all_paths)
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         raise RunError(
-            f"{store.path}: the device failed: {reason}. {done} of {store.paths} paths are safe: go on with --resume; "
-            "if memory was short, start again with a smaller chunk."
+            f"{store.path}: the device failed: {reason}. {done} of {store.all_paths} paths are safe: go on with "
+            "--resume; if memory was short, start again with a smaller chunk."
         ) from error
     return sum(sizes.values())
 
 
-def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> Store:
+def open_store(
+    path: Path,
+    variables: Sequence[Variable],
+    coords: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any],
+    chunk: int,
+    *,
+    resume: bool,
+) -> Store:
     """The store to write to: made, or opened to go on with."""
     if resume and path.exists():
         return Store.resume(path, attrs)
@@ -112,7 +130,7 @@ def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> S
         raise RunError(
             f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one."
         ) from error
-    return Store.create(path, list(VARIABLES.values()), coords(config), attrs, config.chunk)
+    return Store.create(path, variables, coords, attrs, chunk)
 
 
 def is_finished(path: Path, key: str) -> bool:
@@ -128,17 +146,17 @@ def open_sound(path: str | Path) -> xr.Dataset:
         InputError: There is no run at `path`, or it is not finished.
         RunError: A shard is not as it was written; it is named.
     """
-    opened, damaged = open_run(path), _damaged(Path(path))
-    if damaged:
-        i, shard = next(iter(damaged.items()))
+    opened, wrong = open_run(path), damaged(Path(path))
+    if wrong:
+        i, shard = next(iter(wrong.items()))
         raise RunError(
-            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). "
+            f"{shard}: does not match its checksum (chunk {i}; {len(wrong)} chunks are damaged). "
             "The others are safe. Run the same config with --resume to make it anew."
         )
     return opened
 
 
-def _damaged(path: Path) -> dict[int, Path]:
+def damaged(path: Path) -> dict[int, Path]:
     """Chunks of a finished run that are not as they were written, with the file that shows it."""
     store = Store.resume(path, read_attributes(path) or {})
     audit = store.audit()
@@ -197,8 +215,8 @@ class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
 
     config: Run
-    compute: Callable[[int], Any]
-    """Starts a chunk and returns its arrays while they are still being made."""
+    compute: Callable[..., Any]
+    """Starts a chunk, of the seed given or the config's, and returns its arrays while they are still being made."""
     devices: Devices
     """Those that share a chunk."""
 
@@ -223,12 +241,16 @@ class Simulation:
         program, mesh = program_of(block, devices, config.chunk, built.together)
         arrays = built.world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
-        seed = np.uint32(config.seed)
 
-        def compute(i: int) -> Any:
-            return program(seed, np.int32(i * config.chunk), *fixed)
+        def compute(i: int, seed: int = config.seed) -> Any:
+            return program(np.uint32(seed), np.int32(i * config.chunk), *fixed)
 
         return cls(config, compute, devices)
+
+    def seeded(self, seed: int) -> Simulation:
+        """The same run with another seed."""
+        config = self.config.model_copy(update={"seed": seed})
+        return replace(self, config=config, compute=partial(self.compute, seed=seed))
 
     def chunks(self, wanted: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Arrays of each chunk, paths first; the next chunk is computed while one is being written."""
@@ -254,7 +276,7 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 
-def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
+def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     """What is needed to trace a number and to run it again."""
     import jax
 
@@ -262,6 +284,7 @@ def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     return {
         "config": config_json(config),
         "config_sha256": key,
+        "inputs_sha256": {name: value for name, value in input_digests(config).items() if value is not None},
         "name": config.name,
         "seed": config.seed,
         "liqstress_version": version("liqstress"),

@@ -17,7 +17,7 @@ import xarray as xr
 from conftest import ROOT, Command, Finished, write_small
 
 import stress
-from stress.config import load_config, schema
+from stress.config import load_config
 from stress.reference import Row
 from stress.results import VARIABLES
 from stress.run import default_store
