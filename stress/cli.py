@@ -130,6 +130,24 @@ def show(
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Stores, the base first; STORE#SCENARIO/POLICY; or one suite.",
+                       show_default=False),
+    ],
+) -> None:  # fmt: skip
+    """Compare policies on the same paths with the first: paired differences, and who pays in each."""
+    from stress import comparison_table, console
+    from stress.comparison_plot import comparison_picture
+
+    for found in comparison_table.comparisons(runs):
+        comparison_table.print_comparison(found, console.console())
+        picture = _saved(comparison_picture(found), comparison_table.picture_of(runs, found), "the runs are safe")
+        typer.echo(f"picture  {picture}, .svg\n")
+
+
+@app.command()
 def check(
     config: Config,
     paths: Paths = None,
@@ -251,15 +269,19 @@ def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     if not anew and png.exists() and svg.exists():
         return png
-    from stress.plots import overview, save
+    from stress.plots import overview
+
+    return _saved(overview(ds), png, f"the run is safe in {store}: mend that, then liqstress show {store}")
+
+
+def _saved(figure: Any, png: Path, safe: str) -> Path:
+    """A picture as PNG and SVG."""
+    from stress.plots import save
 
     try:
-        save(overview(ds), png)
+        save(figure, png)
     except OSError as error:
-        png.unlink(missing_ok=True)
-        svg.unlink(missing_ok=True)
-        raise RunError(
-            f"{png}: cannot be written: {error.strerror}. The run is safe in {store}: mend that, then "
-            f"liqstress show {store}."
-        ) from error
+        for written in (png, png.with_suffix(".svg")):
+            written.unlink(missing_ok=True)
+        raise RunError(f"{png}: cannot be written: {error.strerror}. {safe[0].upper()}{safe[1:]}.") from error
     return png

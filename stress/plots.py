@@ -82,7 +82,7 @@ def _exhausted(ds: xr.Dataset, weight: np.ndarray) -> str:
 
 def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fan chart: quantiles over paths of the volume liquidated in each hour."""
-    ds, ax = sound(ds), _axes(ax, "Liquidations of each hour, quantiles over paths")
+    ds, ax = sound(ds), axes_of(ax, "Liquidations of each hour, quantiles over paths")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     lines = np.array([intervals.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
@@ -103,13 +103,13 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         ax.annotate("at the lower edge: zero", (x, 0.02), xycoords="axes fraction", fontsize=8, color=_GREY, ha=side)
     ax.set(xlim=(0, edges[-1]), xlabel="hours since the start [h]", ylabel="liquidated in the hour [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
-    _legend(ax, ncols=4)
+    legend_above(ax, ncols=4)
     return ax
 
 
 def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Share of all hours above a volume, with its interval, and the headline hour."""
-    ds, ax = sound(ds), _axes(ax, "How often an hour is worse")
+    ds, ax = sound(ds), axes_of(ax, "How often an hour is worse")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     headline = risk.HOUR_THRESHOLD_USD
     start = max(intervals.quantile(volume, [0.3], weight)[0], volume.max() * 1e-5, 1e3)
@@ -134,7 +134,7 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="liquidated in an hour [M USD]", ylabel="share of all hours above it [%]")
     _plain_log(ax, "x")
     _plain_log(ax, "y", 100)
-    _legend(ax, ncols=2)
+    legend_above(ax, ncols=2)
     return ax
 
 
@@ -145,7 +145,7 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """
     ds = sound(ds)
     weight, funds, vaults = weights(ds), absorbers.funded(ds), absorbers.vaulted(ds)
-    ax = _axes(ax, "Equity of the insurance funds" + (" and vaults" if vaults.any() else ""))
+    ax = axes_of(ax, "Equity of the insurance funds" + (" and vaults" if vaults.any() else ""))
     lines = [(str(ds["pool"].values[f]), *(ds[name].values[:, :, f] for name in ("fund_equity", "fund_low")))
              for f in np.flatnonzero(funds)]  # fmt: skip
     lines += [(f"{ds['venue'].values[v]}/vault", *(2 * [ds["vault_equity"].values[:, :, v]]))
@@ -167,21 +167,21 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     keys = [Line2D([], [], color=_GREY, lw=8, alpha=0.3), Line2D([], [], color=_GREY, lw=1, ls=":")]
     handles, names = ax.get_legend_handles_labels()
     names += ["1 to 99 %", "lowest"]
-    _legend(ax, [*handles, *keys], names, ncols=5 if len(names) <= 5 and len("".join(names)) <= 48 else 3)
+    legend_above(ax, [*handles, *keys], names, ncols=5 if len(names) <= 5 and len("".join(names)) <= 48 else 3)
     return ax
 
 
 def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """What each layer took per path: the mean of all paths, and of the 1 % on which funds and vaults lost most."""
     ds = sound(ds)
-    ax = _axes(ax, "What absorbed the forced orders, per run")
+    ax = axes_of(ax, "What absorbed the forced orders, per run")
     return _amounts(ds, by_path(ds, "absorbed_volume", "layer"), ds["layer"].values, "taken in a run", ax)
 
 
 def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Coins of collateral sold per path, by token, as `absorption`."""
     ds = sound(ds)
-    ax = _axes(ax, "Collateral sold in the spot market, per run")
+    ax = axes_of(ax, "Collateral sold in the spot market, per run")
     sold = by_path(ds, "collateral_sold", "asset")
     some = (sold > 0).any(axis=0)
     return _amounts(ds, sold[:, some], ds["asset"].values[some], "sold in a run", ax)
@@ -190,7 +190,7 @@ def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Share of winners' losses from deleveraging that the top 1 and 10 % of winners bear: median of runs with ADL."""
     ds = sound(ds)
-    ax = _axes(ax, "Who pays for auto-deleveraging (ADL)")
+    ax = axes_of(ax, "Who pays for auto-deleveraging (ADL)")
     paid = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
     found = {name: medians for name, medians in paid.items() if "adl_top_share" in medians}
     for label, name, colour, marker, shift in (
@@ -201,10 +201,10 @@ def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
         for row, share in enumerate(shares):
             _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
-    _rows(ax, list(found))
+    rows_of(ax, list(found))
     ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
     ax.set_xticks(range(0, 101, 20))
-    _legend(ax, ncols=2)
+    legend_above(ax, ncols=2)
     return ax
 
 
@@ -229,9 +229,9 @@ def _amounts(ds: xr.Dataset, taken: np.ndarray, names: ArrayLike, what: str, ax:
             share = amount / mean.sum() if mean.sum() > 0 else 0.0
             text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
             _beside(ax, text, max(amount / 1e6, left), row + shift, colour)
-    _rows(ax, names)
+    rows_of(ax, names)
     _plain_log(ax, "x")
-    _legend(ax, ncols=2)
+    legend_above(ax, ncols=2)
     return ax
 
 
@@ -247,7 +247,7 @@ def _beside(ax: Axes, text: str, x: float, y: float, colour: str) -> None:
     ax.annotate(text, (x, y), fontsize=9, color=colour, **place)
 
 
-def _rows(ax: Axes, names: ArrayLike) -> None:
+def rows_of(ax: Axes, names: ArrayLike) -> None:
     """Names of rows at the left, the first one on top."""
     labels = [str(name) for name in np.asarray(names)]
     ax.set_yticks(range(len(labels)), labels)
@@ -274,7 +274,7 @@ def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
     return png, svg
 
 
-def _axes(ax: Axes | None, title: str) -> Axes:
+def axes_of(ax: Axes | None, title: str) -> Axes:
     """The axes to draw on, made if there are none, in the house's looks.
 
     Margins are fixed: automatic layouts differ in the last bit from one time to the next, and so would the files.
@@ -304,7 +304,7 @@ def _plain_log(ax: Axes, which: str, scale: float = 1) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(ax: Axes, *entries: object, ncols: int) -> None:
+def legend_above(ax: Axes, *entries: object, ncols: int) -> None:
     """A legend between the title and the picture, where it hides nothing; the title moves up to make room."""
     place: dict[str, object] = {"loc": "lower left", "bbox_to_anchor": (-0.015, 0.985), "ncols": ncols}
     looks = {"fontsize": 9, "frameon": False, "columnspacing": 1.2, "handlelength": 1.5}

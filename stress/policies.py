@@ -11,7 +11,7 @@ from stress.merge import EVERY, merged, scaled
 from stress.spec import Fraction, InputError, Spec, read_toml, validate
 
 NAME = r"^[A-Za-z0-9._-]+$"
-_OF_PORTFOLIO = ("leverage_cap",)
+OF_PORTFOLIO = ("leverage_cap",)
 """What a policy may change in a portfolio."""
 
 
@@ -36,11 +36,11 @@ class Policy(Spec):
         for name, table in (("change", self.change), ("scale", self.scale)):
             portfolio = table.get("portfolio", {})
             odd = [key for key in table if key not in ("venues", "portfolio")]
-            odd += [f"portfolio.{key}" for key in portfolio if key not in _OF_PORTFOLIO]
+            odd += [f"portfolio.{key}" for key in portfolio if key not in OF_PORTFOLIO]
             if odd:
                 raise ValueError(
                     f"{name}.{odd[0]} is part of the base that policies share, expected venues or "
-                    f"portfolio.{_OF_PORTFOLIO[0]}. Put it into the run, or into a scenario of a suite."
+                    f"portfolio.{OF_PORTFOLIO[0]}. Put it into the run, or into a scenario of a suite."
                 )
         return self
 

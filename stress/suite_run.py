@@ -21,6 +21,8 @@ from stress.suite import Plan, placed
 if TYPE_CHECKING:
     import xarray as xr
 
+_OF_ALL = ("kind", "cells", "config_sha256", "inputs_sha256")
+"""Attributes of a suite that say nothing of one cell."""
 _DIMS = {name: variable.dims for name, variable in VARIABLES.items()}
 
 
@@ -99,7 +101,7 @@ def cell(ds: xr.Dataset, scenario: str, policy: str, seed: int | None = None) ->
     parts = [_of_seed(ds.sel(scenario=scenario, policy=policy, seed=s)) for s in seeds]
     if len(parts) == 1:
         return parts[0]
-    joined = xr.concat(parts, "path", data_vars="all", combine_attrs="drop_conflicts")
+    joined = xr.concat(parts, "path", data_vars="all", combine_attrs="override")
     return joined.assign_coords(path=np.arange(joined.sizes["path"])).assign_attrs(seed=", ".join(map(str, seeds)))
 
 
@@ -111,5 +113,5 @@ def _of_seed(part: xr.Dataset) -> xr.Dataset:
     pools = [f"{name}/{pool['name']}" for name, venue in venues.items() for pool in venue["pools"]]
     layers = WITH_VAULT if any(venue["vault"] for venue in venues.values()) else LAYERS
     part = part.drop_vars(["config", *CELL]).sel(pool=pools, layer=list(layers))
-    attrs = {key: value for key, value in part.attrs.items() if key not in ("kind", "cells", "config_sha256")}
+    attrs = {key: value for key, value in part.attrs.items() if key not in _OF_ALL}
     return part.assign_attrs(attrs | {"config": text, "name": config["name"], "seed": config["seed"]})
