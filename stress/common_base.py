@@ -23,7 +23,7 @@ def check_common_base(first: xr.Dataset, other: xr.Dataset) -> None:
     """`InputError` unless two runs drew the same random numbers for the same prices, positions and venues."""
     known = all("inputs_sha256" in ds.attrs for ds in (first, other))
     a, b = (_base(ds, by_content=known) for ds in (first, other))
-    for key, ours, theirs in _differences(b, a):
+    for key, ours, theirs in differences(b, a):
         raise InputError(
             f"{other.attrs['name']}: {key} is {_short(ours)}, expected {_short(theirs)} as in "
             f"{first.attrs['name']}: the two share no common base. Compare runs of one config that differ in policies "
@@ -35,13 +35,13 @@ def changed(first: xr.Dataset, other: xr.Dataset) -> list[str]:
     """Dotted keys of the config in which two runs differ; `*` for several venues, markets or funds."""
     whole = (json.loads(ds.attrs["config"]) for ds in (first, other))
     a, b = ({key: value for key, value in config.items() if key not in _OWN} for config in whole)
-    found: dict[tuple[str, ...], list[str]] = {}
-    for key, _, _ in _differences(b, a):
+    found: dict[tuple[str, ...], list[list[str]]] = {}
+    for key, _, _ in differences(b, a):
         parts = key.split(".")
-        every = (1, 3) if parts[0] == "venues" else ()
-        pattern = tuple("*" if i in every and len(parts) > i + 1 else part for i, part in enumerate(parts))
-        found.setdefault(pattern, []).append(key)
-    return [keys[0] if len(keys) == 1 else ".".join(pattern) for pattern, keys in found.items()]
+        named = (1, 3) if parts[0] == "venues" else ()
+        pattern = tuple("" if i in named and len(parts) > i + 1 else part for i, part in enumerate(parts))
+        found.setdefault(pattern, []).append(parts)
+    return [".".join(x[0] if len(set(x)) == 1 else "*" for x in zip(*keys, strict=True)) for keys in found.values()]
 
 
 def _base(ds: xr.Dataset, *, by_content: bool) -> dict[str, Any]:
@@ -56,11 +56,11 @@ def _base(ds: xr.Dataset, *, by_content: bool) -> dict[str, Any]:
     return base | {"portfolio": portfolio}
 
 
-def _differences(ours: Any, theirs: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(ours: Any, theirs: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Dotted keys at which two tables differ, with both values."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and ours.get("kind") == theirs.get("kind"):
         for name in dict.fromkeys([*theirs, *ours]):
-            yield from _differences(ours.get(name), theirs.get(name), f"{key}.{name}".lstrip("."))
+            yield from differences(ours.get(name), theirs.get(name), f"{key}.{name}".lstrip("."))
     elif ours != theirs:
         yield key, ours, theirs
 

@@ -135,8 +135,8 @@ def payments(ds: xr.Dataset) -> list[Measure]:
 
     Traders who are closed pay funds (fees, and equity where the venue keeps it) and makers (the auction's discount);
     winners pay what ADL off the mark and socialisation take. Funds pay what their equity falls by, positions that they
-    took over included. The lines do not sum to zero: what buyers in the order book gain is not in them, nor what accounts
-    gain or lose as prices move.
+    took over included. The lines do not sum to zero: what buyers in the order book gain is not in them, nor what
+    accounts gain or lose as prices move.
     """
     config = json.loads(ds.attrs["config"])
     start = sum(pool["equity_usd"] for venue in config["venues"].values() for pool in venue["pools"])

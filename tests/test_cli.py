@@ -21,6 +21,7 @@ from stress.config import load_config
 from stress.reference import Row
 from stress.results import VARIABLES
 from stress.run import default_store
+from stress.schema import schema
 from stress.store import Store
 
 
