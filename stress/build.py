@@ -33,7 +33,7 @@ from stress.capping import capped
 from stress.collateral import AllAccounts, read_accounts
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
-from stress.money import currencies, deviation, transfers, vaults, volume
+from stress.money import breakers, currencies, deviation, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
 from stress.shock import Shock, compile_shock
@@ -270,6 +270,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         deviation=None if money is None else deviation(run),
         vaults=vaults(run),
         transfers=transfers(run),
+        breakers=breakers(run),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,

@@ -110,6 +110,7 @@ _TABLE = (
     _variable("basis_high", _MARKET, "float32", "1", "perpetual's highest premium over the index within the hour"),
     _variable("open_interest", _MARKET, "float32", "USD", "one-sided, at the end of the hour, at the mark"),
     _variable("accounts_liquidated", _VENUE, "float32", "accounts", "accounts liquidated"),
+    _variable("paused", _VENUE, "float32", "1", "share of the hour in which a circuit breaker stopped liquidations"),
     _variable("first_round_volume", _MARKET, "float32", "USD", "triggered in the first round of each step"),
     _variable("log_weight", "path", "float64", "1", "log likelihood ratio; 0 without importance sampling"),
     _variable("ledger_residual", "path", "float32", "1", "largest relative residual of the ledger at hourly ends"),

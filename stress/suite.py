@@ -32,10 +32,8 @@ class Suite(Spec):
     kind: Literal["suite"]
     name: Annotated[str, Field(pattern=NAME)]
     description: str = ""
-    base: str
-    """TOML file of the run that all cells start from."""
-    paths: Annotated[int, Field(ge=1)] | None = None
-    """Paths of each cell, instead of the base's."""
+    base: str | dict[str, Any]
+    """TOML file of the run that all cells start from, or a table with `file` and what differs from it."""
     seeds: Annotated[Many[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = (1,)
     scenarios: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
     """By name: the file of a shock, or a table, or a file of one, of what differs from the base. A shock with a `kind`
@@ -130,7 +128,7 @@ def read_suite(
     """
     path = Path(path)
     suite, folder = validate(Suite, read_toml(path), str(path)), path.parent
-    base = read_run(folder / suite.base)
+    base = _base(suite.base, folder, f"{path}: base")
     for policy in policies:
         base = policy.applied(base)
     read = [read_policy(folder / file) for file in suite.policies]
@@ -138,7 +136,7 @@ def read_suite(
     if len(set(names)) < len(names):
         raise InputError(f"{path}: policies are named {', '.join(names)}, expected different names. Rename one.")
     seeds = suite.seeds if seed is None else (seed,)
-    given = {"paths": paths or suite.paths, "prices.dir": None if prices is None else str(prices)}
+    given = {"paths": paths, "prices.dir": None if prices is None else str(prices)}
     given = {key: value for key, value in given.items() if value is not None} | dict(overrides or {})
     runs = {}
     for scenario, what in suite.scenarios.items():
@@ -149,6 +147,16 @@ def read_suite(
             runs[scenario, policy.name] = configured(named, origin, [policy], {"seed": seeds[0]} | given)
     _check_equal(runs, str(path))
     return Plan(suite.name, seeds, runs)
+
+
+def _base(what: str | dict[str, Any], folder: Path, origin: str) -> dict[str, Any]:
+    """The table of the run that cells start from."""
+    if isinstance(what, str):
+        return read_run(folder / what)
+    if not isinstance(what.get("file"), str):
+        raise InputError(f"{origin}.file is {what.get('file')!r}, expected the name of a run's TOML file. Give one.")
+    changes = with_files({key: value for key, value in what.items() if key != "file"}, folder, origin)
+    return merged(read_run(folder / what["file"]), changes, origin)
 
 
 def _scenario(base: dict[str, Any], what: str | dict[str, Any], folder: Path, origin: str) -> dict[str, Any]:

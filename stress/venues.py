@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from stress.backstops import Adl, Pool, Vault, check_pools
+from stress.backstops import Adl, Breaker, Pool, Vault, check_pools
 from stress.maintenance import Array, Listed, Maintenance
 from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec
 
@@ -166,6 +166,8 @@ class Venue(Spec):
     adl: Adl
     vault: Vault | None = None
     """A backstop vault between takeover and adl; none where absent."""
+    breaker: Breaker | None = None
+    """A circuit breaker; none where absent."""
     funding: Funding
     pools: Annotated[Many[Pool], Field(min_length=1)]
     markets: Annotated[dict[str, Market], Field(min_length=1)]

@@ -20,8 +20,7 @@ from stress.suite_run import cell, run_suite
 SUITE = """
 kind = "suite"
 name = "tiny"
-base = "run.toml"
-paths = 24
+base = { file = "run.toml", paths = 24 }
 seeds = [3, 8]
 policies = ["present.toml", "slow.toml", "split.toml"]
 
@@ -190,7 +189,8 @@ def test_runs_without_a_common_base_are_not_compared(done: Done, liqstress: Comm
 
 
 WRONG = {
-    "no such base": ('base = "run.toml"', 'base = "gone.toml"', ["gone.toml", "there is no such file"]),
+    "no such base": ('"run.toml"', '"gone.toml"', ["gone.toml", "there is no such file"]),
+    "no file of a base": ('file = "run.toml", ', "", ["base.file is None", "expected the name of a run's TOML file"]),
     "no policies": ('["present.toml", "slow.toml", "split.toml"]', "[]", ["policies is", "at least 1 item"]),
     "one policy twice": ('"slow.toml"', '"present.toml"', ["present, present, split", "expected different names"]),
     "one seed twice": ("[3, 8]", "[3, 3]", ["seeds is [3, 3]", "expected different seeds"]),

@@ -46,6 +46,8 @@ class Held:
     basis_average: Float[Array, "v a p"]
     deviation: Float[Array, "v a p"] | None
     """Log price of a token at a venue against its index, where one leaves it."""
+    liquidates: Bool[Array, "v p"] | None
+    """Venues that no circuit breaker has stopped, where any has one."""
 
 
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -53,6 +55,12 @@ def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a
     depth = depth_of(state.quotes.mark, state.kept, ladders)
     place = position(ladders, depth + along(1, world.barrier_shift, depth))
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
+
+
+def throughput(held: Held, world: World) -> Float[Array, "v a #p"]:
+    """What the engines may take in during a step [USD]."""
+    all_of = world.throughput[..., None]
+    return all_of if held.liquidates is None else jnp.where(held.liquidates[:, None], all_of, 0.0)
 
 
 def swept(state: State, reach: Float[Array, "v a s e p"]) -> Bool[Array, "v a s e p"]:
@@ -80,7 +88,7 @@ def cascade_round(
         cross: Accounts on cross margin, where there are any.
     """
     mark_move, kept, at = jnp.expm1(state.quotes.mark), state.kept, worth_of(state.quotes, world)
-    budget = jnp.where(first, world.throughput[..., None], record.budget)
+    budget = jnp.where(first, throughput(held, world), record.budget)
     cross, waiting = (None, None) if cross is None else trigger(cross, world)
     others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.usd, 0, 3)
     taken_in = admit(lanes, record.done, reach, budget, 1 + mark_move, others)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
+from stress_kernels.breakers import open_halts
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds
 from stress_kernels.ladder import Kept, Ladders
@@ -55,7 +56,7 @@ def simulate(
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
         opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _report(now.state, unpack(now.record, like), opening, world)
+        return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
 
     blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
     carry, hourly = jax.lax.scan(hour, carry, blocks)
@@ -111,6 +112,7 @@ def open_carry(
         basis=jnp.zeros((world.window, *market.shape), dtype),
         basis_sum=market,
         premium_sum=market,
+        halts=None if world.breakers is None else open_halts(world.breakers, assets, paths, dtype),
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
         step=jnp.asarray(0),
     )
@@ -132,7 +134,17 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     holdings = carry.holdings
     if holdings is not None:
         holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
-    return replace(carry, state=state, record=pack(record), holdings=holdings)
+    memory = carry.memory
+    if memory.halts is not None:
+        memory = replace(memory, halts=replace(memory.halts, halted=jnp.zeros_like(memory.halts.halted)))
+    return replace(carry, state=state, record=pack(record), memory=memory, holdings=holdings)
+
+
+def _paused(carry: Carry, world: World) -> Outputs:
+    """Share of the hour in which circuit breakers stopped each venue [1]."""
+    halts = carry.memory.halts
+    steps = jnp.zeros_like(carry.state.quotes.basis[:, 0]) if halts is None else halts.halted
+    return {"paused": steps / world.steps_per_hour}
 
 
 def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:

@@ -110,6 +110,22 @@ class Transfers:
 
 
 @pytree
+class Breakers:
+    """Circuit breakers, one a venue."""
+
+    move: Float[Array, " v"]
+    """Move of an index that trips it [1]; infinite where a venue has none."""
+    steps: Int[Array, " v"]
+    """Within which [steps]."""
+    pause: Int[Array, " v"]
+    """For which the venue then does not liquidate [steps]."""
+    listed: Bool[Array, "v a"]
+    """Indices that count."""
+    window: int = static()
+    """Longest of `steps`."""
+
+
+@pytree
 class World:
     """Rules and parameters of one run."""
 
@@ -146,6 +162,7 @@ class World:
     and are sold at."""
     vaults: Vaults | None
     transfers: Transfers | None
+    breakers: Breakers | None
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()
