@@ -168,7 +168,6 @@ CASES = {
     "takeover, unwound": Case(
         SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, {"pools": [pool(1e9, 3)]}, layers="book takeover"
     ),
-    "a circuit breaker": Case(venue={"breaker": BREAKER}, layers="book"),
     "a circuit breaker, a fraction, a pause, funding": Case(
         {"tiers": TIERS},
         {"breaker": BREAKER, "staging": FIFTH | {"pause_seconds": 90}, "funding": FUNDING},
