@@ -31,9 +31,10 @@ from stress_kernels.world import (
 from stress.book import Book, PastTrigger, Schedule, compile_book
 from stress.capping import capped
 from stress.collateral import AllAccounts, read_accounts
+from stress.conditions import conditions
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
-from stress.money import breakers, currencies, deviation, transfers, vaults, volume
+from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
 from stress.shock import Shock, compile_shock
@@ -267,7 +268,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
         takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
         inverse=None if money is None else host(money.inverse),
-        deviation=None if money is None else deviation(run),
+        conditions=conditions(run, coins=money is not None),
         vaults=vaults(run),
         transfers=transfers(run),
         breakers=breakers(run),

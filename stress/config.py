@@ -117,8 +117,8 @@ class Run(Spec):
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
     chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
-    """Paths between two writes, the size of a shard of the store: below 512, or a multiple of it. With many accounts on
-    cross margin fewer paths are simulated together, and a chunk below 512 is a multiple of those."""
+    """Paths between two writes, the size of a shard of the store: at most 1024, or a multiple of it. With many accounts
+    on cross margin fewer paths are simulated together, and a chunk below 1024 is a multiple of those."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
     impact: Impact = Impact()
@@ -132,7 +132,9 @@ class Run(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.chunk > BLOCK and self.chunk % BLOCK:
-            raise ValueError(f"chunk is {self.chunk} paths, expected at most {BLOCK} or a multiple of it. Choose 1024.")
+            raise ValueError(
+                f"chunk is {self.chunk} paths, expected at most {BLOCK} or a multiple of it. Choose {BLOCK}."
+            )
         if 3600 % self.step_seconds:
             raise ValueError(
                 f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). "

@@ -1,4 +1,4 @@
-"""What backs accounts and venues, as arrays: coins that are money, their volumes, pegs; vaults, transfers, breakers."""
+"""What backs accounts and venues, as arrays: coins that are money, their volumes, vaults, transfers, breakers."""
 
 from __future__ import annotations
 
@@ -21,19 +21,6 @@ def currencies(run: Run, cross: CrossAccounts | None) -> Currencies | None:
         return None
     haircut = np.array([[venue.haircuts.get(asset, 0.0) for asset in assets] for venue in venues])
     return Currencies(haircut, inverse)
-
-
-def deviation(run: Run) -> Any:
-    """Log price of every token at every venue against its index, (step v a); none where all keep their pegs."""
-    if not run.overlays:
-        return None
-    venues, assets, steps = list(run.venues), list(run.assets), run.horizon_hours * 3600 // run.step_seconds
-    table = np.zeros((steps, len(venues), len(assets)))
-    for overlay in run.overlays:
-        table[:, venues.index(overlay.venue), assets.index(overlay.token)] += overlay.log_deviation(
-            run.step_seconds, steps
-        )
-    return host(table, run.dtype)
 
 
 def vaults(run: Run) -> Vaults | None:

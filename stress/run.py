@@ -6,10 +6,11 @@ import inspect
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ import numpy as np
 
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose
+from stress.programs import Block, mesh_of, program_of, simulated
 from stress.results import VARIABLES, Variable, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
@@ -86,10 +88,7 @@ def finished(began: float, simulated: float, todo: int) -> dict[str, Any]:
 
 
 def fill(
-    store: Store,
-    chunks: Iterable[tuple[int, dict[str, np.ndarray]]],
-    wanted: Sequence[int],
-    progress: Progress | None = None,
+    store: Store, chunks: Iterable[tuple[int, Any]], wanted: Sequence[int], progress: Progress | None = None
 ) -> int:
     """Write the chunks `wanted` into a store as they come; the number of paths in them."""
     from jax.errors import JaxRuntimeError
@@ -163,71 +162,26 @@ def damaged(path: Path) -> dict[int, Path]:
     return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
-def simulated(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """Everything of some paths."""
-    from stress_kernels.simulate import simulate
-
-    return simulate(shock.paths(keys), ladders, world, accounts)
-
-
-@cache
-def program_of(
-    block: Callable[..., Any], devices: Devices, chunk: int, together: int
-) -> tuple[Callable[..., Any], Any]:
-    """A chunk of paths as one program over devices; runs of equal shapes share what is compiled.
-
-    Args:
-        block: Given the keys of some paths and what all paths share, gives arrays with paths last.
-        devices: Those that share the chunk.
-        chunk: Paths in it.
-        together: Paths that one device computes at a time, at most.
-
-    Returns:
-        The program, of the seed, the chunk's first path and what all paths share, gives arrays with paths first; and
-        its mesh.
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import AxisType, PartitionSpec
-    from stress_kernels.simulate import path_keys
-
-    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
-    local = chunk // len(devices.all)
-    size = min(local, together)
-
-    def paths_first(first: Any, seed: Any, *fixed: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), block(path_keys(seed, first, size), *fixed))
-
-    def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
-        firsts = first + jax.lax.axis_index("paths") * local + size * jnp.arange(local // size)
-        # A program of one shape, however many paths and devices: another shape may round a last bit otherwise.
-        outputs = jax.lax.map(lambda start: paths_first(start, seed, *fixed), firsts)
-        return jax.tree.map(lambda x: x.reshape(local, *x.shape[2:]), outputs)
-
-    sharded = jax.shard_map(
-        blocks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
-    )
-    return jax.jit(sharded), mesh
-
-
 @dataclass(frozen=True)
 class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
 
     config: Run
-    compute: Callable[..., Any]
-    """Starts a chunk, of the seed given or the config's, and returns its arrays while they are still being made."""
     devices: Devices
-    """Those that share a chunk."""
+    size: int
+    """Paths in a block, of which every device computes one at a time."""
+    start: Callable[..., Any]
+    """Given the first path of each device's block, and a seed or the config's, returns their arrays while they are
+    still being made."""
 
     @classmethod
-    def of(cls, config: Run, devices: Devices, block: Callable[..., Any] = simulated) -> Simulation:
-        """Build world, ladders, accounts and shock, and put them on as many of the devices as share a chunk evenly.
+    def of(cls, config: Run, devices: Devices, block: Block = simulated) -> Simulation:
+        """Build world, ladders, accounts and shock, and put them on the devices.
 
         Args:
             config: The run.
-            devices: Those there are.
-            block: As in `program_of`; another one computes something else with the same tables.
+            devices: Those to use.
+            block: What is computed; another one computes something else with the same tables.
         """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
@@ -237,31 +191,62 @@ class Simulation:
         if config.dtype == "float64":
             jax.config.update("jax_enable_x64", True)
         built = build(config)
-        devices = devices.dividing(config.chunk, built.together)
-        program, mesh = program_of(block, devices, config.chunk, built.together)
-        arrays = built.world, built.ladders, built.shock, built.accounts
-        fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+        size, world = min(config.chunk, built.together), built.world
+        if devices.kind == "gpu" and built.accounts is None:
+            # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
+            size, world = config.chunk, replace(world, lanes=config.chunk)
+        program = program_of(block, devices, size)
+        arrays = world, built.ladders, built.shock, built.accounts
+        fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
 
-        def compute(i: int, seed: int = config.seed) -> Any:
-            return program(np.uint32(seed), np.int32(i * config.chunk), *fixed)
+        def start(firsts: np.ndarray, seed: int = config.seed) -> Any:
+            return program(firsts.astype(np.int32), np.int32(config.paths), np.uint32(seed), *fixed)
 
-        return cls(config, compute, devices)
+        return cls(config, devices, size, start)
 
     def seeded(self, seed: int) -> Simulation:
         """The same run with another seed."""
         config = self.config.model_copy(update={"seed": seed})
-        return replace(self, config=config, compute=partial(self.compute, seed=seed))
+        return replace(self, config=config, start=partial(self.start, seed=seed))
 
-    def chunks(self, wanted: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Arrays of each chunk, paths first; the next chunk is computed while one is being written."""
+    def compute(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Arrays of the blocks of some chunks, in their order, a block for each device at a time, while they are still
+        being made; the last may hold some that nobody wants."""
+        firsts = np.concatenate([self._firsts(i) for i in wanted])
+        devices = len(self.devices.all)
+        for k in range(0, len(firsts), devices):
+            some = firsts[k : k + devices]
+            beyond = np.full(devices - len(some), self.config.paths)
+            yield self.start(np.concatenate([some, beyond]))
+
+    def chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Arrays of each chunk, paths first; the next ones are computed while one is being written."""
         import jax
 
-        ahead = None
-        for k, i in enumerate(wanted):
-            running = ahead if ahead is not None else self.compute(i)
-            jax.block_until_ready(running)
-            ahead = self.compute(wanted[k + 1]) if k + 1 < len(wanted) else None
-            yield i, jax.device_get(running)
+        if not wanted:
+            return
+        started, blocks = self.compute(wanted), deque()
+        ahead = next(started)
+        for i in wanted:
+            stop = min(self.config.chunk, self.config.paths - i * self.config.chunk)
+            while len(blocks) < len(self._firsts(i)):
+                running = jax.block_until_ready(ahead)
+                ahead = next(started, None)
+                got = jax.device_get(running)
+                for k in range(len(self.devices.all)):
+                    mine = slice(k * self.size, (k + 1) * self.size)
+                    blocks.append(jax.tree.map(lambda x, mine=mine: x[mine], got))
+            parts = [blocks.popleft() for _ in self._firsts(i)]
+            yield i, jax.tree.map(lambda *x, stop=stop: np.concatenate(x)[:stop], *parts)
+
+    def chunk(self, i: int) -> Any:
+        """Arrays of one chunk, paths first."""
+        return next(self.chunks([i]))[1]
+
+    def _firsts(self, i: int) -> np.ndarray:
+        """First path of each block of chunk `i`."""
+        first, stop = i * self.config.chunk, min((i + 1) * self.config.chunk, self.config.paths)
+        return np.arange(first, stop, self.size)
 
 
 def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
@@ -271,8 +256,8 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
         InputError: The config or a file it names is wrong.
     """
     simulation = Simulation.of(config, choose(device))
-    parts = [arrays for _, arrays in simulation.chunks(list(range(-(-config.paths // config.chunk))))]
-    arrays = {name: np.concatenate([part[name] for part in parts])[: config.paths] for name in VARIABLES}
+    parts = [arrays for _, arrays in simulation.chunks(range(-(-config.paths // config.chunk)))]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES}
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 

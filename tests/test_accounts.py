@@ -18,12 +18,12 @@ from reference import twin as slow
 from reference.bridge import (
     HOURLY,
     OF_LOSSES,
-    deviation,
     engine,
     log_returns,
     outputs,
     twin_accounts,
     twin_world,
+    unusual,
     watch_as_often,
     where_lost,
 )
@@ -363,8 +363,8 @@ def simulated(case: Case, folder, seed: int = 1):
             }.items()
         )
     )  # fmt: skip
-    off = deviation(run, STEPS)
-    each = [slow.simulate(world, everyone, log_returns(x), deviation=off) for x in np.moveaxis(path, -1, 0)]
+    off = unusual(run, STEPS)
+    each = [slow.simulate(world, everyone, log_returns(x), unusual=off) for x in np.moveaxis(path, -1, 0)]
     theirs = outputs(each, world)
     return where_lost(engine(path, built, accounts=accounts), theirs), where_lost(theirs, theirs)
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.money import any_of
 from stress_kernels.pytree import pytree
-from stress_kernels.world import Breakers
+from stress_kernels.world import Breakers, World
 
 
 @pytree
@@ -62,3 +62,9 @@ def judge_halts(
         halted=halts.halted + halted,
     )
     return now, ~halted
+
+
+def throughput(liquidates: Bool[Array, "v p"] | None, world: World) -> Float[Array, "v a #p"]:
+    """What the engines may take in during a step [USD]; nothing at venues that do not liquidate."""
+    whole = world.throughput[..., None]
+    return whole if liquidates is None else jnp.where(liquidates[:, None], whole, 0.0)

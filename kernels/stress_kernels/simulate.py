@@ -72,11 +72,13 @@ def simulate(
 
 
 def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "step a p"]:
-    """Depth divisor of every step, from the exogenous return of the last five minutes, or what there is of them."""
+    """Depth divisor of every step, from the exogenous return of the last five minutes, or what there is of them; times
+    what an overlay makes of it."""
     lag = min(world.five_minutes, exogenous.shape[0])
     before = jnp.concatenate([jnp.zeros_like(exogenous[:lag]), exogenous[: exogenous.shape[0] - lag]])
     divisor = depth_divisor(exogenous - before, world.sigma)
-    return jnp.where(world.impact.depth > 0, divisor, 1.0)
+    divisor, thinness = jnp.where(world.impact.depth > 0, divisor, 1.0), world.conditions.thinness
+    return divisor if thinness is None else divisor * thinness[..., None]
 
 
 def open_carry(
@@ -114,6 +116,7 @@ def open_carry(
         premium_sum=market,
         halts=None if world.breakers is None else open_halts(world.breakers, assets, paths, dtype),
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
+        seen=None if world.conditions.stale is None else market,
         step=jnp.asarray(0),
     )
     holdings = None if accounts is None else open_watched(accounts, paths)

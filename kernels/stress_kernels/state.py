@@ -97,6 +97,8 @@ class Memory:
     """Largest fund equity in each of the last blocks of the rolling window [USD]."""
     halts: Halts | None
     """Where any venue has a circuit breaker."""
+    seen: Float[Array, "v a p"] | None
+    """Log index as a venue saw it last, where one may lose sight of it."""
     step: Int[Array, ""]
 
 

@@ -13,8 +13,8 @@ from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
 from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, wake
-from stress_kernels.breakers import judge_halts
-from stress_kernels.cascade import Held, cascade_round, observe, press, swept, throughput, triggered
+from stress_kernels.breakers import judge_halts, throughput
+from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
@@ -66,20 +66,23 @@ def step(
         like: Shapes of the record.
         accounts: Those on cross margin, where there are any.
     """
-    impact, state = world.impact, carry.state
+    now, state = world.conditions.at(carry.memory.step), carry.state
+    world, impact = _at_work(world, now.working), world.impact
     u_local, u_global = state.u_local * impact.decay_local, state.u_global * impact.decay_global
     basis = (1 - impact.rho) * push(u_local, impact)
-    memory, average = _average(carry.memory, basis, world)
-    deviation = None
-    if world.deviation is not None:
-        deviation = jnp.broadcast_to(world.deviation[memory.step][..., None], basis.shape)
-    now = quotes(exogenous, u_local, u_global, average, world, deviation)
+    memory, average = _average(carry.memory, basis, now.premium, world)
+    deviation, seen = None, memory.seen
+    if now.deviation is not None:
+        deviation = jnp.broadcast_to(now.deviation[0, ..., None], basis.shape)
+    if now.stale is not None and seen is not None:
+        seen = jnp.where(now.stale[0, :, None, None], seen, jnp.nan)
+    opening = quotes(exogenous, u_local, u_global, average, world, deviation, seen)
     liquidates = None
     if memory.halts is not None and world.breakers is not None:
-        halts, liquidates = judge_halts(memory.halts, now.index, memory.step, world.breakers)
+        halts, liquidates = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
         memory = replace(memory, halts=halts)
-    held = Held(exogenous=exogenous, depth=depth, basis_average=average, deviation=deviation, liquidates=liquidates)
-    state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen)
+    state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
     state, record, holdings = _cascade(
@@ -91,10 +94,24 @@ def step(
         funds = transfer(state.funds, worth_of(state.quotes, world), world.transfers, world)
         state = observe(replace(state, funds=funds), world)
     state, memory = _watch(state, memory, world)
+    if seen is not None:
+        memory = replace(memory, seen=jnp.where(jnp.isnan(seen), state.quotes.index[None], seen))
     return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
 
-def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tuple[Memory, Float[Array, "v a p"]]:
+def _at_work(world: World, working: Float[Array, "1 v"] | None) -> World:
+    """The venues at the share of their speed at which they work in a step."""
+    if working is None:
+        return world
+    share, vaults = working[0][:, None], world.vaults
+    if vaults is not None:
+        vaults = replace(vaults, unwind=vaults.unwind * share)
+    return replace(world, throughput=world.throughput * share, unwind=world.unwind * share, vaults=vaults)
+
+
+def _average(
+    memory: Memory, basis: Float[Array, "v a p"], more: Float[Array, "1 v a"] | None, world: World
+) -> tuple[Memory, Float[Array, "v a p"]]:
     """Take a sample of the basis and average over each venue's window, at first over what there is of it."""
     k, size = memory.step, world.window
     venues = jnp.arange(basis.shape[0])
@@ -104,7 +121,7 @@ def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tupl
     gone = jnp.where((k >= window)[:, None, None], oldest, 0.0)
     total = memory.basis_sum + basis - gone
     samples = jax.lax.dynamic_update_index_in_dim(samples, basis, k % size, 0)
-    premium = memory.premium_sum + jnp.expm1(basis)
+    premium = memory.premium_sum + jnp.expm1(basis) + (0.0 if more is None else more[0, ..., None])
     count = jnp.minimum(k + 1, window).astype(basis.dtype)
     return replace(memory, basis=samples, basis_sum=total, premium_sum=premium), total / count[:, None, None]
 
@@ -231,7 +248,7 @@ def _cascade(
             None if cross is None else cross.holdings,
         )
 
-    budget = throughput(held, world)
+    budget = throughput(held.liquidates, world)
     live, everyone = _live(state, reach, budget), jnp.arange(paths)
     cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:

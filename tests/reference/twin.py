@@ -31,7 +31,7 @@ def simulate(
     accounts: Accounts,
     log_returns: np.ndarray,
     index_pin: bool = False,
-    deviation: np.ndarray | None = None,
+    unusual: dict[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Run one path.
 
@@ -40,8 +40,11 @@ def simulate(
         accounts: Positions at the start.
         log_returns: Exogenous log-return of each index in each step [step, A].
         index_pin: The index line has no endogenous part (recorded prices); the basis keeps its weight 1 - rho.
-        deviation: Log price of a token at a venue against its index, in each step [step, V, A]; it moves what coins
-            are worth there as collateral and are sold at, not the marks. Zero where absent.
+        unusual: What is out of the ordinary in each step, by name, all of it optional: `deviation`, log price of a
+            token at a venue against its index [step, V, A], moves what coins are worth there as collateral and are sold
+            at, not the marks; `thinness`, by which the depth divisor is multiplied [step, A]; `working`, the share of
+            throughput and unwinding that a venue is capable of [step, V]; `premium`, on top of what funding averages
+            [step, V, A]; `stale`, whether a venue's index stands where it was before that began [step, V].
 
     Returns:
         Hourly variables with the hour leading, by name (of ADL's, see `judge_policy`); `fund_drawdown` and
@@ -52,8 +55,7 @@ def simulate(
     state = open_state(world, accounts, len(log_returns), index_pin)
     opening_interest = open_interest(state, current_prices(state))
     for step in range(len(log_returns)):
-        if deviation is not None:
-            state.deviation = deviation[step]
+        state.unusual = {name: values[step] for name, values in (unusual or {}).items()}
         open_step(state, log_returns, step)
         pay_funding(state, step)
         cascade(state, step)
@@ -84,11 +86,13 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
         first = max(0, step + 1 - max(1, round(300 / world.dt)))
         z5 = log_returns[first : step + 1].sum(axis=0) / (world.sigma / np.sqrt(288))
         state.thinness = np.minimum(20.0, 1 + (np.abs(z5) / 11.8) ** 1.75)
+    if "thinness" in state.unusual:
+        state.thinness = (state.thinness if world.depth else 1.0) * state.unusual["thinness"]
     basis = (1 - world.rho) * impact(world, state.u_local)
     for v, window in enumerate(state.basis_window):
         window.append(basis[v])
         state.basis_average[v] = np.mean(window, axis=0)
-    state.premium_sum += np.exp(basis) - 1
+    state.premium_sum += np.exp(basis) - 1 + state.unusual.get("premium", 0.0)
     state.premium_samples += 1
 
 
@@ -180,7 +184,7 @@ def cascade(state: State, step: int) -> None:
     """Up to `rounds` rounds, until one triggers nothing and no queue can use throughput that is left."""
     world, accounts = state.world, state.accounts
     stopped = trip_breakers(state)
-    budget = np.where(stopped[:, None], 0.0, world.throughput * world.dt / 60)
+    budget = np.where(stopped[:, None], 0.0, world.throughput * world.dt / 60 * state.working)
     for number in range(world.rounds):
         prices = current_prices(state)
         watch_prices(state, prices)
@@ -241,6 +245,8 @@ def close_step(state: State) -> None:
     world, out, hour = state.world, state.out, state.hour
     unwind_inventory(state)
     prices = current_prices(state)
+    for v in np.flatnonzero(~state.blind):
+        state.seen[v] = prices.index_log
     transfer(state, prices)
     equity = pool_equity(state, prices)
     watch_pools(state, equity)
