@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ACROSS = 3
 """Policies side by side in one table."""
-_SCALE: dict[Unit, tuple[float, str]] = {"usd": (1e-6, "M USD"), "share": (100.0, "%"), "accounts": (1.0, "accounts")}
+_SCALE: dict[Unit, tuple[float, str]] = {"usd": (1e-6, "M USD"), "share": (100.0, "%"), "accounts": (1.0, "")}
 _KEYS = 4
 
 
@@ -83,7 +83,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
 
 
 def _label(row: Difference) -> str:
-    return f"{row.name} [{_SCALE[row.unit][1]}]"
+    return f"{row.name} [{_SCALE[row.unit][1]}]" if row.unit != "accounts" else row.name
 
 
 def _cell(row: Difference) -> str:

@@ -103,7 +103,7 @@ OFF_ITS_PEG = {
 }
 
 
-BREAKER = {"move": 0.06, "minutes": 3, "pause_minutes": 7.5}
+BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
 
 
 def vault(equity: float, capacity: float, **more) -> dict:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from stress.build import build
 from stress.capping import capped
 from stress.collateral import AllAccounts
+from stress.config import load_config
 from stress.cross import CrossAccounts, one_by_one
 from stress.leverage import LeverageCap
 from stress.portfolio import Positions
@@ -94,3 +97,22 @@ def test_an_inverse_contract_keeps_its_equity_and_meets_the_cap_in_coins() -> No
     assert got is not None and got.coins is not None
     assert coins(got) == pytest.approx(coins(account)) == pytest.approx(3.5)
     assert got.quantity[0, 0] / 80 / got.coins[0, 0] == pytest.approx(10)
+
+
+def test_a_run_holds_what_the_cap_leaves(small: Path) -> None:
+    """Against the six rows, one by one; the second and the last are below the cap."""
+    whole = build(load_config(small))
+    cut = build(load_config(small, overrides={"portfolio.leverage_cap": {"maximum": 30.0}}))
+    held = {(0, 0): 0.0, (0, 1): 0.0, (1, 0): 0.0, (1, 1): 0.0}
+    rows = [(0, 10, 100, 12, 50), (0, 10, 101, 40, 20), (0, -10, 99, 25, 30)]
+    rows += [(1, 100, 10, 9, 40), (1, -100, 10, 11, 40), (1, -100, 9.9, 300, 40)]
+    for asset, quantity, entry, margin, count in rows:
+        price = (100.0, 10.0)[asset]
+        equity, side = margin + quantity * (price - entry), int(quantity < 0)
+        # What a coin opened at the cap has now: its margin and its profit since.
+        coin = entry / 30 + np.sign(quantity) * (price - entry)
+        held[asset, side] += count * price * (min(abs(quantity), equity / coin) if coin > 0 else abs(quantity))
+    for (asset, side), usd in held.items():
+        assert cut.held[0, asset, side] == pytest.approx(usd, rel=1e-6)
+    assert cut.held.sum() < 0.6 * whole.held.sum()
+    assert cut.book.accounts == whole.book.accounts == 220

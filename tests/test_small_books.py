@@ -67,7 +67,7 @@ def pools(equity: float, multiple: float = 1) -> dict:
     return {"pools": [pool(equity, multiple)]}
 
 
-BREAKER = {"move": 0.06, "minutes": 3, "pause_minutes": 7.5}
+BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
 IDLE = [
     {"kind": "depth_collapse", "times": 3},
     {"kind": "outage", "venue": "one"},
