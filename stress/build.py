@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,17 @@ from stress.capping import capped
 from stress.collateral import AllAccounts, read_accounts
 from stress.conditions import conditions
 from stress.config import Run
-from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
+from stress.cross import (
+    CrossAccounts,
+    Currencies,
+    PastMargin,
+    coins_held,
+    compile_accounts,
+    defaulting,
+    joined,
+    losses_of,
+    paths_together,
+)
 from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
@@ -118,10 +128,16 @@ def _accounts(
         return None
     try:
         return compile_accounts(
-            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run)
-        )
+            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run),
+            losses_of(run, cross),
+        )  # fmt: skip
     except PastMargin as error:
         row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
+        if row < 0:
+            raise InputError(
+                f"overlays[{-1 - row}].equity_usd is {error.equity:g} USD, expected more than the {error.required:g} "
+                "USD that its positions require at the starting prices. Raise it, or make them smaller."
+            ) from None
         raise InputError(
             f"{run.portfolio.positions or 'population'}: row {row + 1}, equity of this account at '{venue}' is "
             f"{error.equity:g} USD at the starting prices, expected more than the {error.required:g} USD that its "
@@ -178,7 +194,10 @@ def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccoun
         inverse = np.array([[venue.inverse(asset) for asset in run.assets] for venue in run.venues.values()])
         everyone = capped(everyone, cap, start, inverse)
     with_vault = np.array([venue.vault is not None for venue in run.venues.values()])
-    return everyone.apart(with_vault, len(run.assets))
+    everyone, more = everyone.apart(with_vault, len(run.assets)), defaulting(run, start)
+    if more is None:
+        return everyone
+    return replace(everyone, cross=more if everyone.cross is None else joined(everyone.cross, more))
 
 
 def _listed(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:

@@ -10,7 +10,7 @@ from stress_kernels.pytree import host
 from stress_kernels.world import Conditions
 
 from stress.config import Run
-from stress.overlays import Depeg, DepthCollapse, FundingSpike, Outage, Overlay, Slowdown, StaleIndex
+from stress.overlays import Depeg, DepthCollapse, Episode, FundingSpike, Outage, Slowdown, StaleIndex
 
 
 def conditions(run: Run, *, coins: bool) -> Conditions:
@@ -26,7 +26,7 @@ def conditions(run: Run, *, coins: bool) -> Conditions:
         kinds: Any, shape: tuple[int, ...], start: float, put: Callable[[np.ndarray, Any], None], dtype: str = run.dtype
     ) -> Any:
         """A number for each step and place, changed by the overlays of some kinds while they last; none without any."""
-        mine: list[Overlay] = [overlay for overlay in run.overlays if isinstance(overlay, kinds)]
+        mine = [overlay for overlay in run.overlays if isinstance(overlay, Episode) and isinstance(overlay, kinds)]
         if not mine:
             return None
         values = np.full((steps, *shape), start)

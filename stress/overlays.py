@@ -14,14 +14,19 @@ from stress.spec import Many, NonNegative, Number, Positive, Spec
 from stress.venues import Venue
 
 
-class Episode(Spec):
-    """A time in a run."""
+class Event(Spec):
+    """Something that happens in a run."""
 
     start_minutes: NonNegative
     """When it begins, from the start of the run [min]."""
+    source: str = ""
+
+
+class Episode(Event):
+    """Something that lasts for a while."""
+
     minutes: Positive
     """How long it lasts [min]."""
-    source: str = ""
 
     def during(self, step_seconds: float, steps: int) -> NDArray[np.bool_]:
         """Which steps are in it, shape (steps): those whose end t is, start < t <= start + minutes.
@@ -109,7 +114,31 @@ class FundingSpike(Episode):
     """All of the run if absent."""
 
 
-Overlay = Annotated[Depeg | DepthCollapse | Slowdown | StaleIndex | Outage | FundingSpike, Field(discriminator="kind")]
+class Default(Event):
+    """A large account that loses money elsewhere, and with it what backs its positions here.
+
+    It joins the accounts on cross margin, with entries at the starting prices, and is liquidated as any other once its
+    equity is at its maintenance, before the loss or by it. With a loss close to its equity it stands for a desk that
+    fails; for somebody who takes his margin out so that the fund gets a position that the book cannot take, with a
+    loss that leaves a little less than maintenance.
+    """
+
+    kind: Literal["default"]
+    venue: str
+    positions: Annotated[dict[str, Number], Field(min_length=1)]
+    """Notional at the starting prices by asset, a short negative [USD]."""
+    equity_usd: Positive
+    """At the start, all of it cash [USD]."""
+    loss_usd: Positive
+    """What it loses in the first step that ends after `start_minutes` [USD]; more than its equity leaves a deficit."""
+
+
+Overlay = Annotated[
+    Depeg | DepthCollapse | Slowdown | StaleIndex | Outage | FundingSpike | Default, Field(discriminator="kind")
+]
+
+
+_AT_A_VENUE = Depeg | Slowdown | StaleIndex | Outage | Default
 
 
 def check_overlays(
@@ -119,7 +148,7 @@ def check_overlays(
     time, and no two of what else would be said twice."""
     for i, overlay in enumerate(overlays):
         where = f"overlays[{i}]"
-        places = {"venue": [overlay.venue]} if isinstance(overlay, Depeg | Slowdown | StaleIndex | Outage) else {}
+        places = {"venue": [overlay.venue]} if isinstance(overlay, _AT_A_VENUE) else {}
         if isinstance(overlay, FundingSpike):
             places["venues"] = list(overlay.venues)
         for field, names in places.items():
@@ -136,6 +165,8 @@ def check_overlays(
                     )
         if isinstance(overlay, Depeg):
             _check_token(overlay, where, venues[overlay.venue], assets)
+        if isinstance(overlay, Default):
+            _check_positions(overlay, where, venues[overlay.venue], assets)
         if overlay.start_minutes >= horizon_hours * 60:
             raise ValueError(
                 f"{where}.start_minutes is {overlay.start_minutes:g} min, expected less than the run's "
@@ -162,11 +193,22 @@ def _check_token(overlay: Depeg, where: str, venue: Venue, assets: Sequence[str]
         )
 
 
+def _check_positions(overlay: Default, where: str, venue: Venue, assets: Sequence[str]) -> None:
+    listed = [asset for asset in assets if asset in venue.markets and not venue.inverse(asset)]
+    for asset in overlay.positions:
+        if asset not in listed:
+            raise ValueError(
+                f"{where}.positions names '{asset}', expected a linear market of '{overlay.venue}' in an asset of the "
+                f"run ({', '.join(listed) or 'it has none'}). Correct it."
+            )
+
+
 def _check_apart(overlays: Sequence[Overlay]) -> None:
     for (i, one), (j, other) in combinations(enumerate(overlays), 2):
         first, second = sorted((one, other), key=lambda overlay: overlay.start_minutes)
         if _subject(one) is None or _subject(one) != _subject(other):
             continue
+        assert isinstance(first, Episode)
         if second.start_minutes < first.start_minutes + first.minutes:
             raise ValueError(
                 f"overlays[{j}] overlaps overlays[{i}], also of {_subject(one)}, expected one at a time. Move or "

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
 from stress_kernels.account_words import Watched
-from stress_kernels.accounts import Accounts, Holdings, wake
+from stress_kernels.accounts import Accounts, Holdings, bereave, wake
 from stress_kernels.breakers import judge_halts, throughput
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
@@ -85,8 +85,9 @@ def step(
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
+    record, left = _lose(record, paid, memory.step, like, world, accounts)
     state, record, holdings = _cascade(
-        observe(state, world), record, paid, held, memory.step, like, ladders, world, accounts
+        observe(state, world), record, left, held, memory.step, like, ladders, world, accounts
     )
     state, record = _unwind(state, record, held, like, world)
     if world.transfers is not None:
@@ -179,6 +180,37 @@ def _fund(
     if holdings is not None and after is not None:
         holdings = replace(holdings, paid=after[0], watched=after[1])
     return state, record, memory, holdings
+
+
+def _lose(
+    record: Float[Array, "p column"],
+    holdings: Holdings | None,
+    step: Int[Array, ""],
+    like: Record,
+    world: World,
+    accounts: Accounts | None,
+) -> tuple[Array, Holdings | None]:
+    """Accounts that lose money elsewhere: it goes to the rest of the market."""
+    if accounts is None or holdings is None or accounts.losses is None:
+        return record, holdings
+    losses = accounts.losses
+
+    def lose(before: tuple[Array, Array, Watched]) -> tuple[Array, Array, Watched]:
+        record, money, watched = before
+        of = replace(holdings, money=money, watched=watched)
+        money, watched, gone = bereave(of, accounts, losses, step)
+        kept, usd = unpack(record, like), world.in_usd(gone)
+        stocks = replace(
+            kept.stocks,
+            traders_cash=kept.stocks.traders_cash.add(-usd),
+            rest_cash=kept.stocks.rest_cash.add(usd),
+            gross_cash=kept.stocks.gross_cash + add_up(usd, 1),
+        )
+        return pack(replace(kept, stocks=stocks)), money, watched
+
+    due = jnp.any(losses.step == step)
+    record, money, watched = when(due, lose, (record, holdings.money, holdings.watched))
+    return record, replace(holdings, money=money, watched=watched)
 
 
 def _cascade(

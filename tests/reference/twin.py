@@ -44,7 +44,8 @@ def simulate(
             token at a venue against its index [step, V, A], moves what coins are worth there as collateral and are sold
             at, not the marks; `thinness`, by which the depth divisor is multiplied [step, A]; `working`, the share of
             throughput and unwinding that a venue is capable of [step, V]; `premium`, on top of what funding averages
-            [step, V, A]; `stale`, whether a venue's index stands where it was before that began [step, V].
+            [step, V, A]; `stale`, whether a venue's index stands where it was before that began [step, V]; `loss`, what
+            an account with a position loses to the rest of the market [step, n] [USD].
 
     Returns:
         Hourly variables with the hour leading, by name (of ADL's, see `judge_policy`); `fund_drawdown` and
@@ -58,6 +59,7 @@ def simulate(
         state.unusual = {name: values[step] for name, values in (unusual or {}).items()}
         open_step(state, log_returns, step)
         pay_funding(state, step)
+        lose(state)
         cascade(state, step)
         close_step(state)
     judge_policy(state.out, opening_interest)
@@ -124,6 +126,17 @@ def pay_funding(state: State, step: int) -> None:
         here = np.arange(len(mark))[:, None] == v
         state.pool_receives(np.where(here, -state.inventory * per_coin, 0.0))
         state.vault.receive(np.where(here, -state.vault.inventory * per_coin, 0.0), world.inverse)
+
+
+def lose(state: State) -> None:
+    """Money leaves accounts that hold any position; the rest of the market gets it, in a linear market."""
+    lost = np.where(np.any(state.quantity != 0, axis=1), state.unusual.get("loss", 0.0), 0.0)
+    state.cash -= lost
+    for n in np.flatnonzero(lost):
+        v, copies = state.accounts.venue[n], state.accounts.count[n]
+        linear = np.flatnonzero(~state.world.inverse[v] & state.world.listed[v])[0]
+        state.rest.cash[v, linear] += copies * lost[n]
+        state.gross_money[0] += copies * lost[n]
 
 
 # -------------------------------------------------------------------------------------------------------------- rounds
