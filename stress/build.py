@@ -29,6 +29,7 @@ from stress_kernels.world import (
 )
 
 from stress.book import Book, PastTrigger, Schedule, compile_book
+from stress.capping import capped
 from stress.collateral import AllAccounts, read_accounts
 from stress.conditions import conditions
 from stress.config import Run
@@ -43,7 +44,7 @@ from stress.cross import (
     losses_of,
     paths_together,
 )
-from stress.money import currencies, transfers, vaults, volume
+from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
 from stress.shock import Shock, compile_shock
@@ -170,23 +171,30 @@ def _replay(run: Run) -> dict[str, np.ndarray]:
 
 def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Floors (padded with infinity) and rates (padded with the last; 0 where not listed), (v a tier)."""
-    listed = {(v, a): run.venues[v].markets[a].tiers for v in run.venues for a in run.markets(v)}
-    most = max(len(tiers) for tiers in listed.values())
+    listed = {(v, a): run.brackets(v, a) for v in run.venues for a in run.markets(v)}
+    most = max(len(floors) for floors, _ in listed.values())
     floor = np.full((len(run.venues), len(run.assets), most), np.inf)
     rate = np.zeros_like(floor)
     for i, venue in enumerate(run.venues):
         for j, asset in enumerate(run.assets):
-            tiers = listed.get((venue, asset), ())
-            if tiers:
-                floor[i, j, : len(tiers)] = [tier.floor_usd for tier in tiers]
-                rate[i, j] = [tier.rate for tier in tiers] + [tiers[-1].rate] * (most - len(tiers))
+            if (venue, asset) in listed:
+                floors, rates = listed[venue, asset]
+                floor[i, j, : len(floors)], rate[i, j, : len(rates)], rate[i, j, len(rates) :] = (
+                    floors,
+                    rates,
+                    rates[-1],
+                )
     return floor, rate
 
 
 def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
-    """All accounts; at venues with a vault, which ladders do not know, one by one."""
+    """All accounts, a cap on leverage applied; at venues with a vault, which ladders do not know, one by one."""
+    everyone, cap = _listed(run, start, single_on_ladders), run.portfolio.leverage_cap
+    if cap is not None:
+        inverse = np.array([[venue.inverse(asset) for asset in run.assets] for venue in run.venues.values()])
+        everyone = capped(everyone, cap, start, inverse)
     with_vault = np.array([venue.vault is not None for venue in run.venues.values()])
-    everyone, more = _listed(run, start, single_on_ladders).apart(with_vault, len(run.assets)), defaulting(run, start)
+    everyone, more = everyone.apart(with_vault, len(run.assets)), defaulting(run, start)
     if more is None:
         return everyone
     return replace(everyone, cross=more if everyone.cross is None else joined(everyone.cross, more))
@@ -221,10 +229,10 @@ def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
     for i, (name, venue) in enumerate(run.venues.items()):
         for j, asset in enumerate(run.assets):
             if asset in run.markets(name):
-                tiers = venue.markets[asset].tiers
+                floor, rate = run.brackets(name, asset)
                 schedules[i, j] = Schedule(
-                    floor=np.array([tier.floor_usd for tier in tiers]),
-                    rate=np.array([tier.rate for tier in tiers]),
+                    floor=floor,
+                    rate=rate,
                     fee=venue.liquidation_fee_bps / 1e4,
                     fee_in_trigger=venue.fee_in_trigger,
                     staging=venue.staging,
@@ -282,6 +290,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         conditions=conditions(run, coins=money is not None),
         vaults=vaults(run),
         transfers=transfers(run),
+        breakers=breakers(run),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,

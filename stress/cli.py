@@ -56,6 +56,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Another value, such as impact.rho=0.3; any number of times."),
 ]
+Policies = Annotated[
+    list[Path] | None,
+    typer.Option("--policy", metavar="FILE", help="Policy to put over the config; any number of times."),
+]
 Prices = Annotated[Path | None, typer.Option(help="Folder of price files instead of the config's.")]
 Device = Annotated[
     Literal["auto", "cpu", "gpu"], typer.Option(help="Where to compute; auto takes a GPU where there is one.")
@@ -70,17 +74,22 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     overrides: Set = None,
+    policies: Policies = None,
     prices: Prices = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished or damaged store.")] = False,
 ) -> None:
-    """Simulate a run, keep it with its picture, print its figures. A run that is there already is shown again."""
+    """Simulate a run or a suite, keep it, print its figures. One that is there already is shown again."""
     from stress import console
-    from stress.config import digest
+    from stress.config import digest, load_config
     from stress.devices import choose
     from stress.run import default_store, is_finished
     from stress.run import run as simulate
+    from stress.suite import is_suite
 
-    spec = _load(config, paths, seed, overrides, prices)
+    given = _given(paths, seed, overrides, policies, prices)
+    if is_suite(config):
+        return _run_suite(config, given, out, device, resume=resume)
+    spec = load_config(config, **given)
     store = default_store(spec) if out is None else out
     again = is_finished(store, digest(spec)) and not resume
     if again:
@@ -90,29 +99,79 @@ def run(
         typer.echo(f"device {device}: {choose(device).name}", err=True)
         with console.progress() as report:
             ds = simulate(spec, store, device=device, resume=resume, progress=report)
-    console.show_run(ds, store, _picture(ds, store, anew=not again))
+    return console.show_run(ds, store, _picture(ds, store, anew=not again))
+
+
+def _run_suite(config: Path, given: dict[str, Any], out: Path | None, device: Device, *, resume: bool) -> None:
+    from stress import console
+    from stress.devices import choose
+    from stress.suite import read_suite
+    from stress.suite_run import run_suite, suite_store
+    from stress.suite_table import show_suite
+
+    plan = read_suite(config, **given)
+    store = suite_store(plan) if out is None else out
+    typer.echo(f"device {device}: {choose(device).name}", err=True)
+    with console.progress() as report:
+        ds = run_suite(plan, store, device=device, resume=resume, progress=report)
+    show_suite(ds, store)
 
 
 @app.command()
 def show(
     store: Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)],
 ) -> None:
-    """Print the figures of a finished run again."""
+    """Print the figures of a finished run or suite again."""
     from stress import console
     from stress.run import open_sound
 
     ds = open_sound(store)
-    console.show_run(ds, store, _picture(ds, store, anew=False))
+    if ds.attrs.get("kind") == "suite":
+        from stress.suite_table import show_suite
+
+        return show_suite(ds, store)
+    return console.show_run(ds, store, _picture(ds, store, anew=False))
 
 
 @app.command()
-def check(config: Config, paths: Paths = None, seed: Seed = None, overrides: Set = None, prices: Prices = None) -> None:
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Stores, the base first; STORE#SCENARIO/POLICY; or one suite.",
+                       show_default=False),
+    ],
+) -> None:  # fmt: skip
+    """Compare policies on the same paths with the first: paired differences, and who pays in each."""
+    from stress import comparison_table, console
+    from stress.comparison_plot import comparison_picture
+
+    for found in comparison_table.comparisons(runs):
+        comparison_table.print_comparison(found, console.console())
+        picture = _saved(comparison_picture(found), comparison_table.picture_of(runs, found), "the runs are safe")
+        typer.echo(f"picture  {picture}, .svg\n")
+
+
+@app.command()
+def check(
+    config: Config,
+    paths: Paths = None,
+    seed: Seed = None,
+    overrides: Set = None,
+    policies: Policies = None,
+    prices: Prices = None,
+) -> None:
     """Check a config and every row it names without running; print it with all defaults, as TOML."""
     from stress import console
     from stress.build import build
-    from stress.config import digest
+    from stress.config import digest, load_config
+    from stress.suite import is_suite, read_suite
 
-    spec = _load(config, paths, seed, overrides, prices)
+    given = _given(paths, seed, overrides, policies, prices)
+    if is_suite(config):
+        for cell in read_suite(config, **given).runs.values():
+            typer.echo(console.facts_of(build(cell), cell)[0])
+        return
+    spec = load_config(config, **given)
     digest(spec)
     for line in console.facts_of(build(spec), spec):
         typer.echo(f"# {line}")
@@ -122,7 +181,7 @@ def check(config: Config, paths: Paths = None, seed: Seed = None, overrides: Set
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a run's TOML file, for editors."""
-    from stress.config import schema as whole
+    from stress.schema import schema as whole
 
     typer.echo(json.dumps(whole(), indent=2))
 
@@ -296,10 +355,21 @@ def _drawn(figure: Callable[[], Figure], file: Path) -> Path:
 
 def _load(config: Path, paths: int | None, seed: int | None, overrides: list[str] | None, prices: Path | None) -> Run:
     """The config of a command line."""
-    from stress.config import load_config, parse_override
+    from stress.config import load_config
 
-    given = dict(parse_override(text) for text in overrides or ())
-    return load_config(config, paths=paths, seed=seed, prices=prices, overrides=given)
+    return load_config(config, **_given(paths, seed, overrides, None, prices))
+
+
+def _given(
+    paths: int | None, seed: int | None, overrides: list[str] | None, policies: list[Path] | None, prices: Path | None
+) -> dict[str, Any]:
+    """What a command line says beside the config."""
+    from stress.config import parse_override
+    from stress.policies import read_policy
+
+    values = dict(parse_override(text) for text in overrides or ())
+    read = [read_policy(file) for file in policies or ()]
+    return {"paths": paths, "seed": seed, "prices": prices, "policies": read, "overrides": values}
 
 
 def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:
@@ -308,15 +378,19 @@ def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     if not anew and png.exists() and svg.exists():
         return png
-    from stress.plots import overview, save
+    from stress.plots import overview
+
+    return _saved(overview(ds), png, f"the run is safe in {store}: mend that, then liqstress show {store}")
+
+
+def _saved(figure: Any, png: Path, safe: str) -> Path:
+    """A picture as PNG and SVG."""
+    from stress.plots import save
 
     try:
-        save(overview(ds), png)
+        save(figure, png)
     except OSError as error:
-        png.unlink(missing_ok=True)
-        svg.unlink(missing_ok=True)
-        raise RunError(
-            f"{png}: cannot be written: {error.strerror}. The run is safe in {store}: mend that, then "
-            f"liqstress show {store}."
-        ) from error
+        for written in (png, png.with_suffix(".svg")):
+            written.unlink(missing_ok=True)
+        raise RunError(f"{png}: cannot be written: {error.strerror}. {safe[0].upper()}{safe[1:]}.") from error
     return png

@@ -59,8 +59,8 @@ class CrossAccounts:
     def __len__(self) -> int:
         return len(self.cash)
 
-    def where(self, chosen: NDArray[np.bool_]) -> CrossAccounts:
-        """Some of the accounts, in the same order."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> CrossAccounts:
+        """Some of the accounts, or those at these places, in the order given."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         given: dict[str, Any] = {name: x[chosen] for name, x in columns.items() if x is not None}
         return CrossAccounts(**given)

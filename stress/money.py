@@ -1,4 +1,4 @@
-"""What backs accounts and venues, as arrays: coins that are money, their volumes, vaults, transfers."""
+"""What backs accounts and venues, as arrays: coins that are money, their volumes, vaults, transfers, breakers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from stress_kernels.pytree import host
-from stress_kernels.world import Transfers, Vaults
+from stress_kernels.world import Breakers, Transfers, Vaults
 
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies
@@ -59,6 +59,21 @@ def transfers(run: Run) -> Transfers | None:
     if max(source) < 0:
         return None
     return Transfers(source=host(source, np.int32), floor=host(floor, run.dtype))
+
+
+def breakers(run: Run) -> Breakers | None:
+    """The venues' circuit breakers; none where no venue has one."""
+    specs, dt = [venue.breaker for venue in run.venues.values()], run.step_seconds
+    if not any(specs):
+        return None
+    steps = [1 if b is None else max(1, round(b.minutes * 60 / dt)) for b in specs]
+    return Breakers(
+        move=host([np.inf if b is None else b.move for b in specs], run.dtype),
+        steps=host(steps, np.int32),
+        pause=host([0 if b is None else np.ceil(b.pause_minutes * 60 / dt - 1e-9) for b in specs], np.int32),
+        listed=host([[asset in venue.markets for asset in run.assets] for venue in run.venues.values()]),
+        window=max(steps),
+    )
 
 
 def volume(run: Run) -> list[float]:

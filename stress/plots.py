@@ -194,7 +194,7 @@ def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
         for row, share in enumerate(shares):
             _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
-    _rows(ax, list(found))
+    rows_of(ax, list(found))
     ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
     ax.set_xticks(range(0, 101, 20))
     legend(ax, ncols=2)
@@ -222,7 +222,7 @@ def _amounts(ds: xr.Dataset, taken: np.ndarray, names: ArrayLike, what: str, ax:
             share = amount / mean.sum() if mean.sum() > 0 else 0.0
             text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
             _beside(ax, text, max(amount / 1e6, left), row + shift, colour)
-    _rows(ax, names)
+    rows_of(ax, names)
     plain_log(ax, "x")
     legend(ax, ncols=2)
     return ax
@@ -240,7 +240,7 @@ def _beside(ax: Axes, text: str, x: float, y: float, colour: str) -> None:
     ax.annotate(text, (x, y), fontsize=9, color=colour, **place)
 
 
-def _rows(ax: Axes, names: ArrayLike) -> None:
+def rows_of(ax: Axes, names: ArrayLike) -> None:
     """Names of rows at the left, the first one on top."""
     labels = [str(name) for name in np.asarray(names)]
     ax.set_yticks(range(len(labels)), labels)

@@ -7,9 +7,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stress.config import Run, config_json, digest
+from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
 from stress.programs import Block, mesh_of, program_of, simulated
-from stress.results import VARIABLES, coords, dataset, open_run
+from stress.results import VARIABLES, Variable, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
 
@@ -64,49 +65,64 @@ def run(
     """
     path = default_store(config) if out is None else Path(out)
     key = digest(config)
-    if is_finished(path, key) and not (resume and _damaged(path)):
+    if is_finished(path, key) and not (resume and damaged(path)):
         return open_sound(path)
     devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    store = _store(path, config, _provenance(config, key, simulation.devices), resume=resume)
+    attrs = provenance(config, key, simulation.devices)
+    store = open_store(path, list(VARIABLES.values()), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
-    todo = _simulate(simulation, store, wanted, progress or (lambda done, paths: None))
-    ended = time.perf_counter()
-    store.finish(
-        {
-            "end_time": _now(),
-            "wall_seconds": round(ended - began, 3),
-            "paths_computed": todo,
-            "paths_per_second": round(todo / (ended - simulated), 1),
-        }
-    )
+    todo = fill(store, simulation.chunks(wanted), wanted, progress)
+    store.finish(finished(began, simulated, todo))
     return open_run(path)
 
 
-def _simulate(simulation: Simulation, store: Store, wanted: list[int], report: Progress) -> int:
-    """Fill the store with the chunks `wanted`; the number of paths in them."""
+def finished(began: float, simulated: float, todo: int) -> dict[str, Any]:
+    """What a store says of how it was made: when it began, and began to simulate `todo` paths, by `perf_counter`."""
+    ended = time.perf_counter()
+    return {
+        "end_time": _now(),
+        "wall_seconds": round(ended - began, 3),
+        "paths_computed": todo,
+        "paths_per_second": round(todo / (ended - simulated), 1),
+    }
+
+
+def fill(
+    store: Store, chunks: Iterable[tuple[int, Any]], wanted: Sequence[int], progress: Progress | None = None
+) -> int:
+    """Write the chunks `wanted` into a store as they come; the number of paths in them."""
     from jax.errors import JaxRuntimeError
 
+    report = progress or (lambda done, paths: None)
     sizes = {i: stop - start for i, (start, stop) in ((i, store.bounds(i)) for i in wanted)}
-    done = store.paths - sum(sizes.values())
-    report(done, store.paths)
+    done = store.all_paths - sum(sizes.values())
+    report(done, store.all_paths)
     try:
-        for i, arrays in simulation.chunks(wanted):
+        for i, arrays in chunks:
             store.write(i, arrays)
             done += sizes[i]
-            report(done, store.paths)
+            report(done, store.all_paths)
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         raise RunError(
-            f"{store.path}: the device failed: {reason}. {done} of {store.paths} paths are safe: go on with --resume; "
-            "if memory was short, start again with a smaller chunk."
+            f"{store.path}: the device failed: {reason}. {done} of {store.all_paths} paths are safe: go on with "
+            "--resume; if memory was short, start again with a smaller chunk."
         ) from error
     return sum(sizes.values())
 
 
-def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> Store:
+def open_store(
+    path: Path,
+    variables: Sequence[Variable],
+    coords: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any],
+    chunk: int,
+    *,
+    resume: bool,
+) -> Store:
     """The store to write to: made, or opened to go on with."""
     if resume and path.exists():
         return Store.resume(path, attrs)
@@ -116,7 +132,7 @@ def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> S
         raise RunError(
             f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one."
         ) from error
-    return Store.create(path, list(VARIABLES.values()), coords(config), attrs, config.chunk)
+    return Store.create(path, variables, coords, attrs, chunk)
 
 
 def is_finished(path: Path, key: str) -> bool:
@@ -132,17 +148,17 @@ def open_sound(path: str | Path) -> xr.Dataset:
         InputError: There is no run at `path`, or it is not finished.
         RunError: A shard is not as it was written; it is named.
     """
-    opened, damaged = open_run(path), _damaged(Path(path))
-    if damaged:
-        i, shard = next(iter(damaged.items()))
+    opened, wrong = open_run(path), damaged(Path(path))
+    if wrong:
+        i, shard = next(iter(wrong.items()))
         raise RunError(
-            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). "
+            f"{shard}: does not match its checksum (chunk {i}; {len(wrong)} chunks are damaged). "
             "The others are safe. Run the same config with --resume to make it anew."
         )
     return opened
 
 
-def _damaged(path: Path) -> dict[int, Path]:
+def damaged(path: Path) -> dict[int, Path]:
     """Chunks of a finished run that are not as they were written, with the file that shows it."""
     store = Store.resume(path, read_attributes(path) or {})
     audit = store.audit()
@@ -169,8 +185,9 @@ class Simulation:
     devices: Devices
     size: int
     """Paths in a block, of which every device computes one at a time."""
-    start: Callable[[np.ndarray], Any]
-    """Given the first path of each device's block, returns their arrays while they are still being made."""
+    start: Callable[..., Any]
+    """Given the first path of each device's block, and a seed or the config's, returns their arrays while they are
+    still being made."""
 
     @classmethod
     def of(cls, config: Run, devices: Devices, block: Block = simulated) -> Simulation:
@@ -188,8 +205,16 @@ class Simulation:
         program = program_of(block, devices, size)
         arrays = world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
-        paths, seed = np.int32(config.paths), np.uint32(config.seed)
-        return cls(config, devices, size, lambda firsts: program(firsts.astype(np.int32), paths, seed, *fixed))
+
+        def start(firsts: np.ndarray, seed: int = config.seed) -> Any:
+            return program(firsts.astype(np.int32), np.int32(config.paths), np.uint32(seed), *fixed)
+
+        return cls(config, devices, size, start)
+
+    def seeded(self, seed: int) -> Simulation:
+        """The same run with another seed."""
+        config = self.config.model_copy(update={"seed": seed})
+        return replace(self, config=config, start=partial(self.start, seed=seed))
 
     def compute(self, wanted: Sequence[int]) -> Iterator[Any]:
         """Arrays of the blocks of some chunks, in their order, a block for each device at a time, while they are still
@@ -243,7 +268,7 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 
-def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
+def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     """What is needed to trace a number and to run it again."""
     import jax
 
@@ -251,6 +276,7 @@ def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     return {
         "config": config_json(config),
         "config_sha256": key,
+        "inputs_sha256": {name: value for name, value in input_digests(config).items() if value is not None},
         "name": config.name,
         "seed": config.seed,
         "liqstress_version": version("liqstress"),

@@ -67,6 +67,7 @@ def pools(equity: float, multiple: float = 1) -> dict:
     return {"pools": [pool(equity, multiple)]}
 
 
+BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
 IDLE = [
     {"kind": "depth_collapse", "times": 3},
     {"kind": "outage", "venue": "one"},
@@ -160,6 +161,14 @@ CASES = {
     "exhaustion and socialised losses": Case(
         venue=adl("pro_rata", "mark") | pools(1e5), winners=True, socialised=True, layers="book adl"
     ),
+    "a circuit breaker": Case(venue={"breaker": BREAKER}),
+    "a circuit breaker and a queue": Case(
+        {"throughput_usd_per_minute": 5e6},
+        {"breaker": BREAKER},
+        impact=0,
+        path=plateaus,
+        differs=("fund_low", "fund_drawdown"),
+    ),
     "queue at a standing price": Case(
         {"throughput_usd_per_minute": 5e6}, impact=0, path=plateaus, differs=("fund_low", "fund_drawdown")
     ),
@@ -249,6 +258,7 @@ def test_small_book_is_exact(name, tmp_path, monkeypatch):
     absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
     assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
+    assert (theirs["paused"].sum() > 0) == ("breaker" in case.venue)
     volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
     unknown = {"adl_accounts", *OF_LOSSES} - (set(OF_TOPS) if case.tops else set())
     ours, theirs = where_lost(ours, theirs), where_lost(theirs, theirs)

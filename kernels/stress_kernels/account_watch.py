@@ -80,7 +80,11 @@ def _left(cross: Cross, log: Float[Array, "v x n"]) -> tuple[Watched, UInt[Array
         moved = jnp.maximum(
             moved, _against(of_words[:, x] - seen, words.any_falls[:, x, None], words.any_rises[:, x, None])
         )
-    doubtful = jax.lax.optimization_barrier(moved + _ROUNDING > watched.slack)
+    doubtful = moved + _ROUNDING > watched.slack
+    if cross.liquidates is not None:
+        # Nothing is noted of them: when the venue liquidates again they are as doubtful, or more.
+        doubtful = doubtful & cross.liquidates[:, cross.lane][words.venue]
+    doubtful = jax.lax.optimization_barrier(doubtful)
     bit = jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)
 
     def visit(word: Array, path: Array, carry: tuple[Watched, Array]) -> tuple[Watched, Array]:
@@ -143,4 +147,4 @@ def restless(cross: Cross, budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:
     """
     served = jnp.broadcast_to(jnp.any(budget > 1.0, axis=1), (budget.shape[0], len(cross.chosen)))
     waits = cross.holdings.busy & cross.at_venues(served)
-    return jnp.any(cross.holdings.alert | waits, axis=0)[cross.chosen]
+    return jnp.any(cross.at_open_venues(cross.holdings.alert) | waits, axis=0)[cross.chosen]

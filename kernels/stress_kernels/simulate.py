@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
+from stress_kernels.breakers import open_halts
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds
 from stress_kernels.ladder import Kept, Ladders
@@ -54,7 +55,7 @@ def simulate(
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
         opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _report(now.state, unpack(now.record, like), opening, world)
+        return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
 
     carry, hourly = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
     funds, residual = carry.state.funds, jnp.max(hourly.pop("ledger_residual"), axis=0)
@@ -155,6 +156,7 @@ def open_carry(
         basis=jnp.zeros((world.window, *market.shape), dtype),
         basis_sum=market,
         premium_sum=market,
+        halts=None if world.breakers is None else open_halts(world.breakers, assets, paths, dtype),
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
         seen=None if world.conditions.stale is None else market,
         step=jnp.asarray(0),
@@ -171,7 +173,10 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     holdings = carry.holdings
     if holdings is not None:
         holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
-    return replace(carry, record=pack(replace(record, makers_left=makers_left)), holdings=holdings)
+    memory = carry.memory
+    if memory.halts is not None:
+        memory = replace(memory, halts=replace(memory.halts, halted=jnp.zeros_like(memory.halts.halted)))
+    return replace(carry, record=pack(replace(record, makers_left=makers_left)), memory=memory, holdings=holdings)
 
 
 def _cleared(carry: Carry, like: Record, world: World) -> Carry:
@@ -182,6 +187,13 @@ def _cleared(carry: Carry, like: Record, world: World) -> Carry:
     record = replace(record, hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)))
     state = replace(state, extremes=open_extremes(state.quotes, state.funds.equity))
     return replace(carry, state=state, record=pack(record))
+
+
+def _paused(carry: Carry, world: World) -> Outputs:
+    """Share of the hour in which circuit breakers stopped each venue [1]."""
+    halts = carry.memory.halts
+    steps = jnp.zeros_like(carry.state.quotes.basis[:, 0]) if halts is None else halts.halted
+    return {"paused": steps / world.steps_per_hour}
 
 
 def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:

@@ -13,6 +13,7 @@ from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
 from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, bereave, wake
+from stress_kernels.breakers import judge_halts, throughput
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
@@ -75,8 +76,12 @@ def step(
         deviation = jnp.broadcast_to(now.deviation[0, ..., None], basis.shape)
     if now.stale is not None and seen is not None:
         seen = jnp.where(now.stale[0, :, None, None], seen, jnp.nan)
-    held = Held(exogenous=exogenous, depth=depth, basis_average=average, deviation=deviation, seen=seen)
     opening = quotes(exogenous, u_local, u_global, average, world, deviation, seen)
+    liquidates = None
+    if memory.halts is not None and world.breakers is not None:
+        halts, liquidates = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
+        memory = replace(memory, halts=halts)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
@@ -229,7 +234,7 @@ def _cascade(
     paths, ladders_of_path = record.shape[0], math.prod(state.reach.shape[:-1])
     few = min(paths, world.lanes)
     most = max(ladders_of_path, min(_SWEPT, ladders_of_path) * few)
-    reach = triggered(state, ladders, world)
+    reach = _reached(state, held, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 
     def crossed(holdings: Holdings | None, chosen: Array, back: Array, quotes: Quotes, rounds: Array) -> Cross | None:
@@ -237,7 +242,9 @@ def _cascade(
         if accounts is None or holdings is None:
             return None
         lane = jnp.full(paths, -1).at[back].set(jnp.arange(len(chosen)), mode="drop")
-        return Cross(accounts, holdings, chosen, lane, quotes, step * world.rounds + rounds.astype(jnp.int32))
+        number = step * world.rounds + rounds.astype(jnp.int32)
+        liquidates = None if held.liquidates is None else held.liquidates[:, chosen]
+        return Cross(accounts, holdings, chosen, lane, quotes, number, liquidates)
 
     def more(carry: Turns) -> Array:
         return jnp.any(carry[2])
@@ -258,7 +265,7 @@ def _cascade(
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
         )
-        reach, rounds = triggered(now, ladders, world), rounds + 1
+        reach, rounds = _reached(now, here, ladders, world), rounds + 1
         again = _live(now, reach, after.budget)
         if cross is not None:
             cross = watch(replace(cross, quotes=now.quotes))
@@ -273,14 +280,21 @@ def _cascade(
             None if cross is None else cross.holdings,
         )
 
-    live, everyone = _live(state, reach, world.throughput[..., None]), jnp.arange(paths)
+    budget = throughput(held.liquidates, world)
+    live, everyone = _live(state, reach, budget), jnp.arange(paths)
     cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:
         cross = watch(cross, ALL_PATHS)
-        live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
+        live, holdings = live | restless(cross, budget), cross.holdings
     start = jnp.zeros_like(everyone[0])
     table, record, *_, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, start, holdings))
     return unpack(table, moving)[0], record, holdings
+
+
+def _reached(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
+    """Place on each ladder that is triggered; at a venue that does not liquidate nothing new."""
+    reach = triggered(state, ladders, world)
+    return reach if held.liquidates is None else jnp.where(held.liquidates[:, None, None, None], reach, state.reach)
 
 
 def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:

@@ -110,6 +110,22 @@ class Transfers:
 
 
 @pytree
+class Breakers:
+    """Circuit breakers, one a venue."""
+
+    move: Float[Array, " v"]
+    """Move of an index that trips it [1]; infinite where a venue has none."""
+    steps: Int[Array, " v"]
+    """Within which [steps]."""
+    pause: Int[Array, " v"]
+    """For which the venue then does not liquidate [steps]."""
+    listed: Bool[Array, "v a"]
+    """Indices that count."""
+    window: int = static()
+    """Longest of `steps`."""
+
+
+@pytree
 class Conditions:
     """What is out of the ordinary in each step; of what never is, nothing."""
 
@@ -164,6 +180,7 @@ class World:
     conditions: Conditions
     vaults: Vaults | None
     transfers: Transfers | None
+    breakers: Breakers | None
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()

@@ -27,7 +27,7 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
-    "collateral_sold", "vault_equity", "vault_profit",
+    "collateral_sold", "paused", "vault_equity", "vault_profit",
     "adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest", "adl_overshoot",
     "adl_open_interest",
 )  # fmt: skip
@@ -108,6 +108,9 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
             "fraction": of_staging("share", 1.0),
             "fraction_above": of_staging("above_usd", 0.0),
             "restore_target": of_staging("target", 1.5),
+            "breaker_move": of_venue(lambda v: v.breaker.move if v.breaker else np.inf),
+            "breaker_window_s": of_venue(lambda v: 60.0 * v.breaker.minutes if v.breaker else 0.0),
+            "breaker_pause_s": of_venue(lambda v: 60.0 * v.breaker.pause_minutes if v.breaker else 0.0),
             "barrier_correlation": _correlation(run),
             "funding_divisor": of_venue(lambda v: v.funding.divisor),
             "haircut": np.array([[v.haircuts.get(a, 0.0) for a in assets] for v in venues]),

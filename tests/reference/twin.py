@@ -196,7 +196,8 @@ def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
 def cascade(state: State, step: int) -> None:
     """Up to `rounds` rounds, until one triggers nothing and no queue can use throughput that is left."""
     world, accounts = state.world, state.accounts
-    budget = world.throughput * world.dt / 60 * state.working
+    stopped = trip_breakers(state)
+    budget = np.where(stopped[:, None], 0.0, world.throughput * world.dt / 60 * state.working)
     for number in range(world.rounds):
         prices = current_prices(state)
         watch_prices(state, prices)
@@ -212,6 +213,24 @@ def cascade(state: State, step: int) -> None:
         closing = np.any(queued, axis=1)
         execute(state, prices, admit(state, prices, budget), closing)
         watch_pools(state, pool_equity(state, prices))
+
+
+def trip_breakers(state: State) -> np.ndarray:
+    """Which venues do not liquidate in this step [V]: an index of theirs has moved too far since its earlier opening.
+
+    While a venue is stopped its breaker is not judged again.
+    """
+    world, now = state.world, current_prices(state).index
+    for v, move in enumerate(world.breaker_move):
+        back = max(1, round(world.breaker_window_s[v] / world.dt))
+        before = state.openings[max(0, len(state.openings) - back)]
+        moved = np.abs(now / before - 1)[world.listed[v]]
+        if state.stopped_until[v] <= state.now + 1e-9 and np.any(moved > move):
+            state.stopped_until[v] = state.now + world.breaker_pause_s[v]
+    state.openings.append(now)
+    stopped = state.stopped_until > state.now + 1e-9
+    state.out["paused"][state.hour] += stopped * world.dt / 3600
+    return stopped
 
 
 def watch_prices(state: State, prices: Prices) -> None:

@@ -105,6 +105,8 @@ class State:
     rest: Holder
     spot: Holder  # who buys collateral in the spot market, by venue of the seller [V,A]
     auction_left: np.ndarray  # [V,A] in this clock hour [USD]
+    stopped_until: np.ndarray  # [V] before which a breaker stops the venue's liquidations [s]
+    openings: list[np.ndarray]  # index at the start and at the opening of every step so far, each [A] [USD]
     gross_money: np.ndarray  # [1+A] opening stocks and absolute flows, by settlement currency [USD, coins]
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
     opening_money: np.ndarray | float = 0.0  # [1+A]
@@ -197,7 +199,8 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         drawdown_adl=np.zeros(pools, bool), peak=pool_equity,
         vault=Vault(world.vault_cash.astype(float).copy(), markets(), markets(), world.vault_cash),
         makers=Holder(markets(), markets()), rest=Holder(markets(), -position), spot=Holder(markets(), markets()),
-        auction_left=markets(), gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
+        auction_left=markets(), stopped_until=np.zeros(venues), openings=[world.start_price],
+        gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
     )  # fmt: skip
     state.opening_money = state.totals()[0]
     owned = np.append(accounts.count @ np.abs(accounts.cash), accounts.count @ np.abs(accounts.coins))
@@ -221,7 +224,7 @@ def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),
         "adl_needed": market, "adl_loss": (hours, venues), "adl_loss_top_1": (hours, venues),
         "adl_loss_top_10": (hours, venues), "collateral_sold": market,
-        "vault_equity": (hours, venues), "vault_profit": (hours, venues),
+        "vault_equity": (hours, venues), "vault_profit": (hours, venues), "paused": (hours, venues),
     }  # fmt: skip
     extremes = {
         "index_low": asset, "index_high": asset, "basis_low": market, "basis_high": market,
