@@ -89,6 +89,8 @@ def _money(e: Estimate | None, *, exact: bool = False) -> tuple[str, str]:
     """A figure and its interval in cells; a star where it might have been exact and is not."""
     if e is None:
         return "-", ""
+    if np.isinf(e.value):
+        return "infinite", ""
     return usd(e.value), span(e, usd) + (" *" if exact and not e.exact else "")
 
 

@@ -20,7 +20,7 @@ def tail_figure(found: Tail, name: str) -> Figure:
     """The fitted tail, mean excess and shape by threshold."""
     fig = Figure(figsize=(13, 9))
     FigureCanvasAgg(fig)
-    fig.subplots_adjust(left=0.08, right=0.98, bottom=0.09, top=0.83, wspace=0.22, hspace=0.55)
+    fig.subplots_adjust(left=0.08, right=0.98, bottom=0.09, top=0.85, wspace=0.22, hspace=0.55)
     grid = fig.add_gridspec(2, 2)
     exceedance(found, fig.add_subplot(grid[0, :]))
     mean_excess(found, fig.add_subplot(grid[1, 0]))
@@ -43,23 +43,24 @@ def exceedance(found: Tail, ax: Axes | None = None) -> Axes:
     ax = _axes(ax, "How often a run is worse")
     tail, fit = found.chosen.fit.tail, found.chosen.fit
     ascending = np.sort(found.values)
-    start = max(ascending[int(0.5 * len(ascending))], tail.threshold / 100, 1.0)
+    floor = min(1 - max(found.levels), 1 / len(ascending)) / 3
+    start = max(ascending[len(ascending) // 2], tail.threshold / 100, 1.0)
+    reach = max(ascending[-1], float(tail.quantile(1 - floor)))
+    wide = reach > 10 * start
     seen = np.unique(ascending[ascending > start])
     seen = seen[np.unique(np.linspace(0, len(seen) - 1, 4 * _POINTS).astype(int))]
     value, low, high = intervals.exceedance(found.values, seen, found.weight)
-    smallest = min(fit.interval(lambda t: t.exceedance(1.3 * ascending[-1])).value, value[value > 0].min()) / 3
-    floor = max(smallest, 1e-9)
-    ax.fill_between(
-        seen / 1e6, np.maximum(low, floor), high, color=SKY, alpha=0.45, lw=0, label="95 % interval of paths"
-    )
+    low = np.maximum(low, floor)
+    ax.fill_between(seen / 1e6, low, high, color=SKY, alpha=0.45, lw=0, label="95 % interval of paths")
     ax.plot(seen[value > 0] / 1e6, value[value > 0], ".", color=BLUE, ms=5, label="paths")
-    far = np.linspace(tail.threshold, 1.3 * ascending[-1], _POINTS)
+    far = (np.geomspace if wide else np.linspace)(max(tail.threshold, start), reach, _POINTS)
     band = [fit.interval(lambda t, x=x: t.exceedance(x)) for x in far]
     ends = np.maximum([[e.low for e in band], [e.high for e in band]], floor)
     ax.fill_between(far / 1e6, *ends, color=VERMILION, alpha=0.2, lw=0, label="95 % interval of the fit")
     ax.plot(far / 1e6, np.maximum([e.value for e in band], floor), color=VERMILION, lw=2, label="fitted tail")
     ax.axvline(tail.threshold / 1e6, color="#555555", lw=1, ls=":")
-    ax.set(yscale="log", ylim=(floor, 1), xlabel=f"{found.what} [M USD]", ylabel="share of runs above it [%]")
+    ax.set(yscale="log", xscale="log" if wide else "linear", ylim=(floor, 1))
+    ax.set(xlabel=f"{found.what} [M USD]", ylabel="share of runs above it [%]")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
     _plain_log(ax, "y", 100)
     _legend(ax, ncols=4)

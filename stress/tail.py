@@ -27,7 +27,7 @@ LEVELS = (0.99, 0.999, 0.9997)
 """Quantiles that are asked for [1]."""
 CANDIDATES = 8
 """Thresholds that are compared, from the fewest exceedances to a share of the paths."""
-_LARGEST_SHARE, _USUAL_SHARE = 0.2, 0.1
+_LARGEST_SHARE = 0.1
 _SIGNIFICANCE = 0.1
 """A fit whose test gives less is not taken [1]."""
 
@@ -158,7 +158,7 @@ def values_of(ds: xr.Dataset, variable: Variable, pool: str | None = None) -> tu
 
 
 def thresholds(values: np.ndarray) -> list[float]:
-    """Places where a tail may begin, descending: with `FEWEST` exceedances up to a fifth of the values above them."""
+    """Places where a tail may begin, descending: with `FEWEST` exceedances up to a tenth of the values above them."""
     ascending, most = np.sort(values), int(_LARGEST_SHARE * len(values))
     counts = np.unique(np.round(np.geomspace(FEWEST, max(most, FEWEST), CANDIDATES)).astype(int))
     below = np.searchsorted(ascending, ascending[-counts[counts <= len(values)]]) - 1
@@ -166,19 +166,23 @@ def thresholds(values: np.ndarray) -> list[float]:
 
 
 def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
-    """The lowest threshold that fits, as do all above it; under uneven weights, which have no test, near 10 %.
+    """The lowest threshold whose tail fits, as do those of all above it, with a shape in the intervals of theirs.
+
+    The test alone would go too low: it hardly sees a shape that drifts with the threshold, and that is what a quantile
+    far beyond the data hangs on. Under uneven weights, which have no test, the shape decides.
 
     Args:
         candidates: By descending threshold.
     """
-    if np.isnan(candidates[0].test):
-        nearest = min(candidates, key=lambda c: abs(np.log(c.fit.tail.chance / _USUAL_SHARE)))
-        return nearest, "nearest to 10 % of runs above it: weights have no test of fit"
-    fits = [candidate.test >= _SIGNIFICANCE for candidate in candidates]
-    run = fits.index(False) if False in fits else len(fits)
-    if run == 0:
+    if candidates[0].test < _SIGNIFICANCE:
         return candidates[0], f"none fits (p below {_SIGNIFICANCE:g} even here): do not rely on the tail"
-    return candidates[run - 1], f"the lowest that fits, with all above it (p at least {_SIGNIFICANCE:g})"
+    chosen = candidates[0]
+    for i, candidate in enumerate(candidates):
+        if candidate.test < _SIGNIFICANCE:
+            break
+        if all(above.shape.low <= candidate.shape.value <= above.shape.high for above in candidates[:i]):
+            chosen = candidate
+    return chosen, f"the lowest that fits (p at least {_SIGNIFICANCE:g}) with a shape as above higher ones"
 
 
 def paths_needed(level: float) -> int:
