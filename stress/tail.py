@@ -129,8 +129,8 @@ def fitted(
         _refuse_few(what, values, threshold)
     elif not places:
         _refuse_few(what, values, float(values.min()))
-    candidates = [_candidate(values, place, weight) for place in places]
-    chosen, reason = choose(candidates) if threshold is None else (_candidate(values, threshold, weight), "as given")
+    candidates = [candidate(values, place, weight) for place in places]
+    chosen, reason = choose(candidates) if threshold is None else (candidate(values, threshold, weight), "as given")
     quantiles = quantile_intervals(values, levels, weight)
     return Tail(
         what=what,
@@ -190,7 +190,8 @@ def paths_needed(level: float) -> int:
     return int(np.ceil(np.log(0.025) / np.log(level)))
 
 
-def _candidate(values: np.ndarray, threshold: float, weight: np.ndarray) -> Candidate:
+def candidate(values: np.ndarray, threshold: float, weight: np.ndarray) -> Candidate:
+    """The tail above a threshold, of values one a path."""
     fit = pareto.fit(values, threshold, weight)
     above = np.maximum(values - threshold, 0.0)
     mean = shortfall_interval(above, 1 - fit.tail.chance, weight)
