@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from test_results import FUNDS_USD, POOLS, VENUES, synthetic
 
 from stress import plots, plots_tail, tail
 from stress.fund_size import fund_sizes, losses
-from stress.intervals import expected_shortfall, quantile
+from stress.intervals import Estimate, expected_shortfall, quantile
 from stress.results import by_path
 from stress.spec import InputError
 
@@ -71,6 +73,17 @@ def test_the_lowest_threshold_that_fits_is_chosen() -> None:
     joined = tail.fitted("x", np.concatenate([body, far]), np.ones(4000))
     assert joined.chosen.threshold > 0.9
     assert "lowest that fits" in joined.reason
+
+
+def test_a_threshold_needs_a_fit_and_the_shape_of_those_above_it() -> None:
+    """The third has a shape that is not in the first's interval, the fifth does not fit."""
+    made = [(0.5, 0.3, 0.1), (0.5, 0.4, 0.3), (0.5, 0.5, 0.4), (0.1, 0.39, 0.3), (0.09, 0.4, 0.3), (0.5, 0.4, 0.3)]
+    candidates: Any = [SimpleNamespace(test=p, shape=Estimate(x, low, 2 * x - low)) for p, x, low in made]
+    candidates[0].shape = Estimate(0.3, 0.1, 0.45)
+    assert tail.choose(candidates)[0] is candidates[3]
+    assert tail.choose(candidates[:3])[0] is candidates[1]
+    assert tail.choose(candidates[4:])[0] is candidates[4]
+    assert "do not rely" in tail.choose(candidates[4:])[1]
 
 
 def test_a_tail_that_nothing_fits_is_called_one() -> None:
