@@ -77,9 +77,8 @@ def test_the_lowest_threshold_that_fits_is_chosen() -> None:
 
 def test_a_threshold_needs_a_fit_and_the_shape_of_those_above_it() -> None:
     """The third has a shape that is not in the first's interval, the fifth does not fit."""
-    made = [(0.5, 0.3, 0.1), (0.5, 0.4, 0.3), (0.5, 0.5, 0.4), (0.1, 0.39, 0.3), (0.09, 0.4, 0.3), (0.5, 0.4, 0.3)]
-    candidates: Any = [SimpleNamespace(test=p, shape=Estimate(x, low, 2 * x - low)) for p, x, low in made]
-    candidates[0].shape = Estimate(0.3, 0.1, 0.45)
+    made = [(0.5, 0.3, 0.45), (0.5, 0.4, 0.5), (0.5, 0.5, 0.6), (0.1, 0.45, 0.5), (0.09, 0.4, 0.5), (0.5, 0.4, 0.5)]
+    candidates: Any = [SimpleNamespace(test=p, shape=Estimate(shape, 0.1, high)) for p, shape, high in made]
     assert tail.choose(candidates)[0] is candidates[3]
     assert tail.choose(candidates[:3])[0] is candidates[1]
     assert tail.choose(candidates[4:])[0] is candidates[4]
