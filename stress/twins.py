@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stress import intervals
+from stress import intervals, paired
 from stress.intervals import LEVELS, Estimate
 from stress.results import by_path, weights
 
@@ -70,9 +70,9 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
 
     def of_runs(over: np.ndarray, under: np.ndarray) -> Ratio:
         impact, without = (float(weight @ x / weight.sum()) for x in (over, under))
-        return Ratio(impact, without, intervals.mean_ratio(over, under, weight))
+        return Ratio(impact, without, paired.mean_ratio(over, under, weight))
 
-    ratios = intervals.quantile_ratios(hours, hours_without, LEVELS, weight)
+    ratios = paired.quantile_ratios(hours, hours_without, LEVELS, weight)
     levels = zip(*(intervals.quantile(x, LEVELS, weight).tolist() for x in (hours, hours_without)), strict=True)
     worst, worst_without = (intervals.expected_shortfall(x, _RARE, weight) for x in (hours, hours_without))
     some = runs_without > 0
@@ -80,14 +80,14 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
         paths=len(weight),
         hours=hours.shape[1],
         run=of_runs(runs, runs_without),
-        added=intervals.mean_interval(runs - runs_without, weight),
+        added=paired.mean_interval(runs - runs_without, weight),
         assets={
             str(name): of_runs(*(x[:, a] for x in by_asset))
             for a, name in enumerate(ds["asset"].values)
             if by_asset[0][:, a].any()
         },
         hourly={q: Ratio(x, y, ratios[q]) for q, (x, y) in zip(LEVELS, levels, strict=True)},
-        shortfall=Ratio(worst, worst_without, intervals.shortfall_ratio(hours, hours_without, _RARE, weight)),
+        shortfall=Ratio(worst, worst_without, paired.shortfall_ratio(hours, hours_without, _RARE, weight)),
         of_paths=intervals.quantile_intervals(runs[some] / runs_without[some], LEVELS, weight[some])
         if some.any()
         else {},
