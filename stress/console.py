@@ -138,7 +138,8 @@ def facts_of(built: Built, config: Run) -> list[str]:
 
 def figures_table(title: str, *columns: str) -> Table:
     """A table whose figures stand to the right; the first column, and a second without a name, hold words."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
+    looks: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": None, "padding": (0, 2, 0, 0)}
+    table = Table(title=escape(title), min_width=len(title), **looks)
     words = [i == 0 or not name for i, name in enumerate(columns)]
     for name, text in zip(columns, words, strict=True):
         table.add_column(escape(name), justify="left" if text else "right", no_wrap=True)

@@ -24,8 +24,8 @@ TAILS = (0.025, 0.975)
 """Ends of the intervals [1]."""
 _SHAPE, _SHAPE_WEIGHTED = 1 / 3, 1e-6
 """Shape of the tail from which the critical values of shortfalls come: returns of crypto assets have a tail index of
-about 3 (Begusic et al. 2018, Takaishi 2020). Under importance sampling the largest values are drawn often and weigh
-little: as in an exponential tail."""
+2 to 2.5 in early years and about 3 since (Begusic et al. 2018, Takaishi 2020). Under importance sampling the largest
+values are drawn often and weigh little: as in an exponential tail."""
 _MOST, _FEWEST = 400, 3
 """Exceedances above which critical values are those of this many, and below which there are none."""
 _DRAWS = 10_000
