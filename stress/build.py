@@ -32,9 +32,11 @@ from stress.book import Book, PastTrigger, Schedule, compile_book
 from stress.collateral import AllAccounts, read_accounts
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
+from stress.diffusions import Diffusion
+from stress.history import recorded_log_prices
 from stress.money import currencies, deviation, transfers, vaults, volume
-from stress.prices import load_replay
-from stress.scenarios import Diffusion, Prescribed, Replay
+from stress.recorded import Replay, Window
+from stress.scenarios import Prescribed
 from stress.shock import Shock, compile_shock
 from stress.spec import InputError
 from stress.venues import Staging, WholeStaging
@@ -77,8 +79,9 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     Raises:
         InputError: A file, a row or a combination is wrong.
     """
-    replayed = _replay(run)
-    start = np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
+    recorded = _recorded(run)
+    first = {asset: np.exp(log[0]) for asset, log in recorded.items()} if isinstance(run.shock, Replay) else {}
+    start = np.array([first[asset] if first else run.prices.start[asset] for asset in run.assets])
     everyone, schedules = _everyone(run, start, single_on_ladders), _schedules(run)
     try:
         book = compile_book(
@@ -96,7 +99,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     return Built(
         world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
         ladders=book.ladders,
-        shock=compile_shock(run, replayed),
+        shock=compile_shock(run, recorded),
         book=book,
         start_price=start,
         accounts=accounts,
@@ -132,7 +135,7 @@ def _barrier(run: Run) -> np.ndarray | None:
     diffusion = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
     if not run.barrier_correction or not isinstance(diffusion, Diffusion):
         return None
-    factor = _BARRIER * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
+    factor = _BARRIER * diffusion.typical() * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
     return factor @ factor.T
 
 
@@ -144,11 +147,12 @@ def _check_chunk(run: Run, together: int) -> None:
         )
 
 
-def _replay(run: Run) -> dict[str, np.ndarray]:
-    if not isinstance(run.shock, Replay) or run.prices.dir is None:
+def _recorded(run: Run) -> dict[str, np.ndarray]:
+    shock = run.shock
+    if not isinstance(shock, Replay | Window) or run.prices.dir is None:
         return {}
     folder, files = Path(run.prices.dir), run.prices.files
-    return load_replay(folder, files, list(run.assets), run.shock.start, run.horizon_hours * 3600, run.step_seconds)
+    return recorded_log_prices(shock, folder, files, list(run.assets), run.horizon_hours, run.step_seconds)
 
 
 def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -175,7 +175,10 @@ def fit_shocks(
     ],
     assets: Annotated[str, typer.Option(help="Assets, separated by commas; the first leads.")] = "BTC,ETH,SOL,XRP,DOGE",
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Last day used.", show_default="all")] = None,
-    kind: Annotated[Literal["merton", "gbm"], typer.Option(help="Shock to fit.")] = "merton",
+    kind: Annotated[
+        Literal["gbm", "merton", "kou", "bates", "student_t", "garch", "block_bootstrap"],
+        typer.Option(help="Shock to fit."),
+    ] = "merton",
     level: Annotated[
         float | None, typer.Option(help="Total daily volatility of the first asset to scale all returns to.")
     ] = None,
@@ -184,14 +187,13 @@ def fit_shocks(
     from stress.fitted import fit_shocks as fit
     from stress.fitted import to_toml
 
-    shock, report = fit(folders, assets.split(","), until, level)
+    shock, report = fit(folders, assets.split(","), kind, until, level)
     made = ["liqstress fit-shocks", *map(str, folders)]
     made += ["--until", until] if until else []
     made += ["--assets", assets]
     made += ["--kind", kind] if kind != "merton" else []
     made += ["--level", f"{level:g}"] if level is not None else []
-    fitted, facts = report["gbm"] if kind == "gbm" else (shock, report)
-    typer.echo(to_toml(fitted, " ".join(made), facts["period"], facts), nl=False)
+    typer.echo(to_toml(shock, " ".join(made), report), nl=False)
 
 
 def _load(config: Path, paths: int | None, seed: int | None, overrides: list[str] | None, prices: Path | None) -> Run:
