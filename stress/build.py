@@ -37,7 +37,7 @@ from stress.history import recorded_log_prices
 from stress.money import currencies, deviation, transfers, vaults, volume
 from stress.recorded import Replay, Window
 from stress.scenarios import Prescribed
-from stress.shock import Shock, compile_shock
+from stress.shock import Grid, Shock, compile_shock
 from stress.spec import InputError
 from stress.venues import Staging, WholeStaging
 
@@ -96,10 +96,11 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         held = held + coins_held(accounts)
     together = paths_together(accounts)
     _check_chunk(run, together)
+    grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
     return Built(
         world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
         ladders=book.ladders,
-        shock=compile_shock(run, recorded),
+        shock=compile_shock(run.shock, grid, recorded),
         book=book,
         start_price=start,
         accounts=accounts,

@@ -55,6 +55,8 @@ Set = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Another value, such as impact.rho=0.3; any number of times."),
 ]
 Prices = Annotated[Path | None, typer.Option(help="Folder of price files instead of the config's.")]
+Assets = Annotated[str, typer.Option(help="Assets, separated by commas; the first leads.")]
+Until = Annotated[str | None, typer.Option(metavar="DATE", help="Last day used.", show_default="all")]
 Device = Annotated[
     Literal["auto", "cpu", "gpu"], typer.Option(help="Where to compute; auto takes a GPU where there is one.")
 ]
@@ -173,8 +175,8 @@ def fit_shocks(
         list[Path],
         typer.Argument(metavar="DIR...", help="A folder of hourly prices, any of minute prices.", show_default=False),
     ],
-    assets: Annotated[str, typer.Option(help="Assets, separated by commas; the first leads.")] = "BTC,ETH,SOL,XRP,DOGE",
-    until: Annotated[str | None, typer.Option(metavar="DATE", help="Last day used.", show_default="all")] = None,
+    assets: Assets = "BTC,ETH,SOL,XRP,DOGE",
+    until: Until = None,
     kind: Annotated[
         Literal["gbm", "merton", "kou", "bates", "student_t", "garch", "block_bootstrap"],
         typer.Option(help="Shock to fit."),
@@ -194,6 +196,32 @@ def fit_shocks(
     made += ["--kind", kind] if kind != "merton" else []
     made += ["--level", f"{level:g}"] if level is not None else []
     typer.echo(to_toml(shock, " ".join(made), report), nl=False)
+
+
+@app.command()
+def compare_shock(
+    shock: Annotated[Path, typer.Argument(help="TOML file of the shock.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of hourly prices.", show_default=False)],
+    assets: Assets = "BTC,ETH,SOL,XRP,DOGE",
+    until: Until = None,
+    paths: Annotated[int, typer.Option(help="Number of paths, of two days each.")] = 4096,
+    file: Annotated[Path | None, typer.Option("--json", help="File to write it to.", show_default=False)] = None,
+) -> None:
+    """Set moments, tails, joint moves and memory of a shock beside those of recorded hours."""
+    from stress import likeness
+    from stress.fits.sample import hourly_returns
+    from stress.fitted import read_prices
+    from stress.scenarios import read_shock
+
+    names = assets.split(",")
+    returns, period, _ = hourly_returns(read_prices([folder], names, until)[0])
+    recorded = likeness.recorded_features(returns)
+    drawn = likeness.features(likeness.simulated_returns(read_shock(shock), names, (folder, {}), paths))
+    for line in likeness.table(recorded, drawn, names):
+        typer.echo(line)
+    if file is not None:
+        source = f"liqstress compare-shock {shock} {folder}; {period}"
+        file.write_text(likeness.as_json(recorded, drawn, names, source), encoding="utf-8")
 
 
 def _load(config: Path, paths: int | None, seed: int | None, overrides: list[str] | None, prices: Path | None) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 
 from stress.diffusions import Bates, Gbm, Kou, Merton, StudentT
 from stress.recorded import BlockBootstrap, Garch, Replay
-from stress.spec import Fraction, Many, NonNegative, Number, Spec
+from stress.spec import Fraction, Many, NonNegative, Number, Spec, read_toml, validate
 
 Array = NDArray[np.float64]
 
@@ -70,3 +71,14 @@ class Prescribed(Spec):
 Shock = Annotated[
     Gbm | Merton | Kou | Bates | StudentT | Garch | BlockBootstrap | Replay | Prescribed, Field(discriminator="kind")
 ]
+
+
+class _Any(Spec):
+    """Holds any shock, so that it is checked as in a run."""
+
+    shock: Shock
+
+
+def read_shock(path: Path) -> Shock:
+    """The shock in a TOML file; `InputError` where something is wrong."""
+    return validate(_Any, {"shock": read_toml(path)}, str(path)).shock

@@ -20,7 +20,7 @@ from stress_kernels.simulate import path_keys
 from stress.config import load_config
 from stress.diffusions import Bates, Diffusion, Kou, StudentT, total_volatility
 from stress.scenarios import Gbm
-from stress.shock import compile_shock
+from stress.shock import Grid, compile_shock
 from stress.spec import InputError, validate
 
 SIGMA = {"BTC": 0.05, "ETH": 0.06}
@@ -48,8 +48,8 @@ def draw(tmp_path_factory: pytest.TempPathFactory) -> Draw:
     config = write_small(tmp_path_factory.mktemp("shocks"))
 
     def paths(shock: dict[str, Any], hours: int, step: int, count: int = PATHS, *, jumps: bool = True) -> np.ndarray:
-        given = {"shock": shock, "horizon_hours": hours, "step_seconds": step}
-        compiled = compile_shock(load_config(config, overrides=given), {})
+        spec = load_config(config, overrides={"shock": shock}).shock
+        compiled = compile_shock(spec, Grid(list(SIGMA), hours, step))
         compiled = compiled if jumps else replace(compiled, jumps=None)
         keys = path_keys(jnp.uint32(5), jnp.int32(0), count)
         log = np.asarray(jax.jit(lambda shock, keys: shock.paths(keys))(compiled, keys), np.float64)
@@ -132,7 +132,8 @@ def test_bates_whose_variance_stands_still_is_merton_to_the_last_bit(draw: Draw,
     diffusions = [draw(shock, 2, 600, 64, jumps=False) for shock in (still, BATES, MERTON)]
     assert (diffusions[0] == diffusions[2]).all()
     assert (diffusions[1][1:] != diffusions[2][1:]).any()
-    tables = [compile_shock(load_config(config, overrides={"shock": shock}), {}).jumps for shock in (still, MERTON)]
+    specs = [load_config(config, overrides={"shock": shock}).shock for shock in (still, MERTON)]
+    tables = [compile_shock(spec, Grid(list(SIGMA), 2, 600)).jumps for spec in specs]
     assert jax.tree.map(np.array_equal, *tables) == jax.tree.map(lambda _: True, tables[0])
 
 
@@ -171,7 +172,7 @@ def test_a_path_has_the_leader_behind_its_variance_in_any_order(tmp_path: Path) 
     config = write_small(tmp_path)
     correlation = [[1.0, 0.3, 0.6], [0.3, 1.0, 0.2], [0.6, 0.2, 1.0]]
     three = {**BATES, "daily_volatility": {"ETH": 0.06, "BTC": 0.05, "SOL": 0.1}, "correlation": correlation}
-    shock = compile_shock(load_config(config, overrides={"shock": three}), {})
+    shock = compile_shock(load_config(config, overrides={"shock": three}).shock, Grid(list(SIGMA), 1, 60))
     assert shock.variance is not None
     factor = np.linalg.cholesky(np.array([[1, 0.3], [0.3, 1]]))  # of BTC and ETH, as the run has them
     assert factor @ shock.variance.leverage == pytest.approx(-0.5 * np.array([0.3, 1.0]), abs=1e-6)

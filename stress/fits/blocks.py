@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from stress.fits.gbm import realised
-from stress.fits.sample import by_asset, hourly_returns, rounded, standard_errors
+from stress.fits.sample import FROM_FILES, by_asset, hourly_returns, rounded, standard_errors
 from stress.prices import Bars
 from stress.recorded import BlockBootstrap
 from stress.spec import validate
@@ -56,7 +56,7 @@ def fit_block_bootstrap(
     )
     errors = by_asset(assets, standard_errors(returns, realised)["daily_volatility"], 2)
     each = ", ".join(f"{asset} {length:.0f}" for asset, length in zip(assets, lengths, strict=True))
-    notes = [f"Best block for each asset [h]: {each}. Daily volatility, for [assets.X].daily_volatility:"]
+    notes = [FROM_FILES, f"Best block for each asset [h]: {each}. Daily volatility, for [assets.X].daily_volatility:"]
     for asset, sd in by_asset(assets, realised(returns)["daily_volatility"]).items():
         notes.append(f"  {asset:5} {sd} +- {errors[asset]:.2g}")
     return shock, {"period": period, "hours": len(returns), "scale": scale, "standard_errors": {}, "notes": notes}

@@ -15,7 +15,7 @@ from jaxtyping import Float64
 from scipy.optimize import minimize
 
 from stress.fits.gbm import realised
-from stress.fits.sample import by_asset, hourly_returns, rounded, second_moments, standard_errors
+from stress.fits.sample import FROM_FILES, by_asset, hourly_returns, rounded, second_moments, standard_errors
 from stress.history import conditional_variance
 from stress.prices import Bars
 from stress.recorded import Garch
@@ -61,14 +61,17 @@ def fit_garch(
     start, until = period.split(" to ")
     window = {"start": start, "until": until, "scale": rounded(scale)}
     shock = validate(Garch, {"kind": "garch", **window, **tables[0]}, "fit")
-    notes = ["alpha + gamma / 2 + beta, and hours in which half of a rise of variance is gone; kurtosis of residuals:"]
+    notes = [
+        FROM_FILES,
+        "alpha + gamma / 2 + beta, and hours in which half of a rise of variance is gone; kurtosis of residuals:",
+    ]
     for a, asset in enumerate(assets):
         alpha, gamma, beta = found[a]
         lasting = alpha + gamma / 2 + beta
         variance = conditional_variance(returns[:, a], float(np.mean(returns[:, a] ** 2)), alpha, gamma, beta)[:-1]
         z = returns[:, a] / np.sqrt(variance)
         kurtosis = np.mean(z**4) / np.mean(z**2) ** 2
-        notes.append(f"  {asset:5} {lasting:.4f}, {np.log(0.5) / np.log(lasting):.0f} h; {kurtosis:.1f}")
+        notes.append(f"  {asset:5} {lasting:.4f}; {np.log(0.5) / np.log(lasting):.0f} h; {kurtosis:.1f}")
     return shock, {
         "period": period,
         "hours": len(returns),

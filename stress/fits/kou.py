@@ -156,9 +156,10 @@ def estimate(returns: Float64[np.ndarray, "hour asset"], own: Sequence[bool] | N
 
 def fit_estimate(returns: Float64[np.ndarray, "hour asset"]) -> tuple[Estimate, dict[str, np.ndarray]]:
     """The fit and its standard errors, refused where the sample cannot carry one."""
+    big = np.abs(returns[:, 0]) > THRESHOLD * truncated_sd(returns[:, 0])
+    if big.sum() < FEWEST:
+        raise InputError(f"prices: show {big.sum()} common jumps, expected {FEWEST} or more. Give a longer period.")
     fit = estimate(returns)
-    if fit.detected < FEWEST:
-        raise InputError(f"prices: show {fit.detected} common jumps, expected {FEWEST} or more. Give a longer period.")
     if np.linalg.eigvalsh(fit.covariance)[0] <= 0:
         raise InputError("prices: jumps explain more than the variance there is, expected less. Give a longer period.")
     own = [bool(jumps.chance.sum() > 0) for jumps in fit.own]

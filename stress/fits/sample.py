@@ -16,6 +16,7 @@ THRESHOLD = 5.0  # a return is a jump beyond this many truncated standard deviat
 FEWEST = 20  # with fewer detected common jumps there is no fit; own jumps with fewer are left out
 BLOCK_HOURS, REPLICATES, SEED = 240, 200, 20210519
 HOUR, DAY = 3600, 24
+FROM_FILES = "A run draws hours from price files, in prices.dir or by --prices DIR, that hold all from start to until."
 _ONE_SIGMA = (0.1587, 0.8413)
 
 
@@ -58,8 +59,10 @@ def standard_errors(
         draws.append(numbers(rows[order]))
     gathered = {name: np.stack([draw[name] for draw in draws]) for name in draws[0]}
     if by_quantiles:
-        return {name: np.ptp(np.quantile(values, _ONE_SIGMA, axis=0), axis=0) / 2 for name, values in gathered.items()}
-    return {name: np.std(values, axis=0, ddof=1) for name, values in gathered.items()}
+        return {
+            name: np.asarray(np.ptp(np.quantile(x, _ONE_SIGMA, axis=0), axis=0) / 2) for name, x in gathered.items()
+        }
+    return {name: np.asarray(np.std(x, axis=0, ddof=1)) for name, x in gathered.items()}
 
 
 def second_moments(returns: Float64[np.ndarray, "hour asset"]) -> Float64[np.ndarray, "asset asset"]:
