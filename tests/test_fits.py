@@ -102,6 +102,17 @@ def test_kou_comes_back() -> None:
     assert 0.5 < np.sqrt(np.mean(np.square(scores))) < 1.5
 
 
+def test_exponential_tails_are_freed_of_the_diffusion() -> None:
+    rng, hours = np.random.default_rng(9), 2_000_000
+    kinds = rng.choice(3, hours, p=[0.03, 0.04, 0.93])
+    jumps = np.where(kinds == 0, rng.exponential(0.014, hours), -rng.exponential(0.012, hours)) * (kinds < 2)
+    found, calm = kou.fit_tails(jumps + rng.normal(0, 0.008, hours), 0.04)
+    error = np.sqrt(1 / (2_000_000 * found.chance * np.exp(-0.04 / found.mean)))  # of a mean excess, relative
+    assert (np.abs(found.mean / [0.014, 0.012] - 1) < 3 * error).all()
+    assert (np.abs(found.chance / [0.03, 0.04] - 1) < 3 * 4 * error).all()  # e^(u / eta) makes four of one
+    assert calm == pytest.approx(0.008**2, rel=0.03)
+
+
 def test_bates_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample, "REPLICATES", 24)
     truth = [SIGMA, [0.5, -0.005, 0.04], BETA[1:], [48, 0.7, -0.5]]
