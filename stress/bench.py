@@ -34,9 +34,10 @@ from stress.bench_twin import NAMES, NEEDS, twins
 from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
+from stress.diffusions import Gbm
 from stress.results import VARIABLES, coords
 from stress.run import Progress, Simulation
-from stress.scenarios import Gbm, Prescribed
+from stress.scenarios import Prescribed
 from stress.spec import BLOCK, InputError
 from stress.store import Store
 

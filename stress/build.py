@@ -44,10 +44,12 @@ from stress.cross import (
     losses_of,
     paths_together,
 )
+from stress.diffusions import Diffusion
+from stress.history import recorded_log_prices
 from stress.money import breakers, currencies, transfers, vaults, volume
-from stress.prices import load_replay
-from stress.scenarios import Diffusion, Prescribed, Replay
-from stress.shock import Shock, compile_shock
+from stress.recorded import Replay, Window
+from stress.scenarios import Prescribed
+from stress.shock import Grid, Shock, compile_shock
 from stress.spec import InputError
 from stress.venues import Staging, WholeStaging
 
@@ -89,8 +91,8 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     Raises:
         InputError: A file, a row or a combination is wrong.
     """
-    replayed = _replay(run)
-    start = _start_prices(run, replayed)
+    recorded = _recorded(run)
+    start = _start_prices(run, recorded)
     everyone, schedules = _everyone(run, start, single_on_ladders), _schedules(run)
     try:
         book = compile_book(
@@ -105,10 +107,11 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         held = held + coins_held(accounts)
     together = paths_together(accounts)
     _check_chunk(run, together)
+    grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
     return Built(
         world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
         ladders=book.ladders,
-        shock=compile_shock(run, replayed),
+        shock=compile_shock(run.shock, grid, recorded),
         book=book,
         start_price=start,
         accounts=accounts,
@@ -123,7 +126,7 @@ def opening(run: Run) -> tuple[np.ndarray, AllAccounts, dict[tuple[int, int], Sc
     Raises:
         InputError: A file or a row is wrong.
     """
-    start = _start_prices(run, _replay(run))
+    start = _start_prices(run, _recorded(run))
     return start, _everyone(run, start, single_on_ladders=True), _schedules(run)
 
 
@@ -160,7 +163,7 @@ def _barrier(run: Run) -> np.ndarray | None:
     diffusion = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
     if not run.barrier_correction or not isinstance(diffusion, Diffusion):
         return None
-    factor = _BARRIER * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
+    factor = _BARRIER * diffusion.typical() * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
     return factor @ factor.T
 
 
@@ -172,15 +175,18 @@ def _check_chunk(run: Run, together: int) -> None:
         )
 
 
-def _start_prices(run: Run, replayed: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
+def _start_prices(run: Run, recorded: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Of a replay the first recorded ones."""
+    first = {asset: np.exp(log[0]) for asset, log in recorded.items()} if isinstance(run.shock, Replay) else {}
+    return np.array([first[asset] if first else run.prices.start[asset] for asset in run.assets])
 
 
-def _replay(run: Run) -> dict[str, np.ndarray]:
-    if not isinstance(run.shock, Replay) or run.prices.dir is None:
+def _recorded(run: Run) -> dict[str, np.ndarray]:
+    shock = run.shock
+    if not isinstance(shock, Replay | Window) or run.prices.dir is None:
         return {}
     folder, files = Path(run.prices.dir), run.prices.files
-    return load_replay(folder, files, list(run.assets), run.shock.start, run.horizon_hours * 3600, run.step_seconds)
+    return recorded_log_prices(shock, folder, files, list(run.assets), run.horizon_hours, run.step_seconds)
 
 
 def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.diffusions import Kou, WithNormalJumps
 from stress.leverage import LeverageCap
 from stress.maintenance import Array
 from stress.merge import merged
@@ -21,7 +22,8 @@ from stress.policies import Policy
 from stress.population import Population
 from stress.portfolio import Terms
 from stress.prices import find_file
-from stress.scenarios import Merton, Shock
+from stress.recorded import BlockBootstrap, Recorded, Replay
+from stress.scenarios import Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
 
@@ -148,21 +150,21 @@ class Run(Spec):
                     f"venues.{key} lists {', '.join(venue.markets)}, expected at least one of the run's assets "
                     f"({', '.join(self.assets)}). Add the asset or leave out the venue."
                 )
-        if isinstance(self.shock, Merton):
+        if isinstance(self.shock, WithNormalJumps | Kou):
             _check_jumps(self.shock)
-        covered = set(self.shock.assets()) if self.shock.kind != "replay" else set(self.assets)
+        covered = set(self.assets) if isinstance(self.shock, Replay | BlockBootstrap) else set(self.shock.assets())
         missing = [asset for asset in self.assets if asset not in covered]
         if missing:
             raise ValueError(
                 f"shock says nothing about {missing[0]}, expected every asset of the run. Add it to the shock."
             )
         unpriced = [asset for asset in self.assets if asset not in self.prices.start]
-        if unpriced and self.shock.kind != "replay":
+        if unpriced and not isinstance(self.shock, Replay):
             raise ValueError(
                 f"prices.start.{unpriced[0]} is missing, a starting price in USD was expected. "
                 "Add it, or replay price files."
             )
-        if self.shock.kind == "replay" and self.prices.dir is None:
+        if isinstance(self.shock, Recorded) and self.prices.dir is None:
             raise ValueError(
                 "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
             )
@@ -211,7 +213,7 @@ class Run(Spec):
         )
 
 
-def _check_jumps(shock: Merton) -> None:
+def _check_jumps(shock: WithNormalJumps | Kou) -> None:
     """`ValueError` unless jumps have a shortest and a longest time and name assets that the diffusion moves."""
     minutes = shock.common.minutes
     if len(minutes) != 2 or minutes[0] > minutes[1]:
@@ -362,7 +364,7 @@ def input_digests(run: Run) -> dict[str, str | None]:
 
 def price_files(run: Run) -> dict[str, Path]:
     """Price file of each asset; none where the run does not read any."""
-    if run.shock.kind != "replay" or run.prices.dir is None:
+    if not isinstance(run.shock, Recorded) or run.prices.dir is None:
         return {}
     return {asset: find_file(Path(run.prices.dir), asset, run.prices.files) for asset in run.assets}
 

@@ -10,33 +10,59 @@ from typing import Any
 
 import numpy as np
 
-from stress.calibrate import fit_gbm, fit_merton
-from stress.prices import Bars, find_file, instant, read_bars
-from stress.scenarios import Gbm, Merton
-from stress.spec import InputError
+from stress.fits.bates import fit_bates
+from stress.fits.blocks import fit_block_bootstrap
+from stress.fits.garch import fit_garch
+from stress.fits.gbm import fit_gbm
+from stress.fits.kou import fit_kou
+from stress.fits.merton import fit_merton
+from stress.fits.student_t import fit_student_t
+from stress.prices import Bars, ending, find_file, read_bars
+from stress.spec import InputError, Spec
 
+FITS = {
+    "gbm": fit_gbm,
+    "merton": fit_merton,
+    "kou": fit_kou,
+    "bates": fit_bates,
+    "student_t": fit_student_t,
+    "garch": fit_garch,
+    "block_bootstrap": fit_block_bootstrap,
+}
+"""By the `kind` of the shock."""
 _HOUR = 3600
 
 
 def fit_shocks(
     prices_dirs: Sequence[Path],
     assets: Sequence[str],
+    kind: str = "merton",
     until: str | None = None,
     level: float | None = None,
     files: Mapping[str, str] | None = None,
-) -> tuple[Merton, dict[str, Any]]:
+) -> tuple[Spec, dict[str, Any]]:
     """Fit to folders of price files: one of hourly bars, any number of minute bars of the first asset.
-
-    `report["gbm"]` holds the Brownian motion of the same prices and its report.
 
     Args:
         prices_dirs: Folders; the length of the first asset's bars says which is which.
         assets: The leader first.
+        kind: Of the shock.
         until: Last day or instant used, ISO 8601, UTC; a day counts whole.
         level: As in `fit_merton`.
         files: As `prices.files` of a run.
     """
-    end = None if until is None else instant(until, "until") + (86400 if len(until) == 10 else 0)
+    hourly, minute = read_prices(prices_dirs, assets, until, files)
+    return FITS[kind](hourly, minute, level)
+
+
+def read_prices(
+    prices_dirs: Sequence[Path],
+    assets: Sequence[str],
+    until: str | None = None,
+    files: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Bars], list[Bars]]:
+    """Hourly bars of each asset, and tables of minute bars of the first one; arguments as in `fit_shocks`."""
+    end = None if until is None else ending(until, "until")
     hourly: dict[str, Bars] = {}
     minute: list[Bars] = []
     for folder in prices_dirs:
@@ -50,8 +76,7 @@ def fit_shocks(
             hourly = {asset: _before(read_bars(find_file(folder, asset, files or {})), end) for asset in assets}
     if not hourly:
         raise InputError(f"prices of {assets[0]}: there are no hourly bars, expected one folder of them. Name it.")
-    shock, report = fit_merton(hourly, minute, level)
-    return shock, {**report, "gbm": fit_gbm(hourly, level)}
+    return hourly, minute
 
 
 def _before(bars: Bars, end: int | None) -> Bars:
@@ -61,27 +86,14 @@ def _before(bars: Bars, end: int | None) -> Bars:
     return replace(bars, **columns, volume=None)
 
 
-def to_toml(shock: Gbm | Merton, source: str, period: str, report: Mapping[str, Any]) -> str:
-    """A shock table as TOML, `source` and `period` in it, standard errors and checks as comments."""
+def to_toml(shock: Spec, source: str, report: Mapping[str, Any]) -> str:
+    """A shock table as TOML, source and period in it, standard errors and checks as comments."""
+    period = report["period"]
     head = [f"# Made by: {source}", f"# Prices: {period}. After +-: the standard error."]
     if report["scale"] != 1:
         head.append(f"# All returns were scaled by {report['scale']:.4g} first.")
-    if isinstance(shock, Merton):
-        head.append(
-            f"# {report['detected']} jumps beyond {report['threshold']:.2%} an hour in {report['hours']} hours."
-        )
-        head += [
-            f"# Minutes of a jump: {report['spread']}.",
-            "# Daily volatility, jumps included, for [assets.X].daily_volatility; bipower variation sees few jumps:",
-        ]
-        for asset, row in report["check"].items():
-            head.append(
-                f"#   {asset:5} realised {row['realised']:.4f} +- {row['error']:.4f}, fitted {row['fitted']:.4f}; "
-                f"from day to day {row['day_to_day']:.4f}; bipower {row['bipower']:.4f}"
-            )
-        head.append("# Hours in which the first asset moved by more than: seen, expected by the fit")
-        head += [f"#   {size:.1%}: {seen}, {expected:.1f}" for size, seen, expected in report["tail"]]
-    table = {**shock.model_dump(mode="json"), "source": f"{source}; {period}"}
+    head += [f"# {note}" for note in report["notes"]]
+    table = {**shock.model_dump(mode="json", exclude_none=True), "source": f"{source}; {period}"}
     return "\n".join([*head, *_lines(table, report["standard_errors"], ""), ""])
 
 

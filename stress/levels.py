@@ -14,8 +14,9 @@ from stress_kernels.levels import quotes_at, triggered_between
 from stress.build import Built, build
 from stress.config import Run
 from stress.devices import Kind, choose, precise
+from stress.diffusions import Kou, WithNormalJumps
 from stress.results import COORDINATES, SIDES
-from stress.scenarios import Merton, Prescribed
+from stress.scenarios import Prescribed
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -173,7 +174,7 @@ def betas(run: Run) -> dict[str, float]:
     """
     lead, shock = next(iter(run.assets)), run.shock
     together: dict[str, float] = {}
-    if isinstance(shock, Merton):
+    if isinstance(shock, WithNormalJumps | Kou):
         together = {asset: shock.common.beta.get(asset, 0.0) for asset in run.assets}
     elif isinstance(shock, Prescribed):
         logs = {asset: shock.log_path(asset, np.array(shock.minutes)) for asset in run.assets}

@@ -20,6 +20,7 @@ from stress.spec import InputError
 _SUFFIXES = (".csv", ".parquet", ".feather")
 _QUOTES = ("USDT", "USDC", "USD", "BUSD", "FDUSD", "TUSD", "DAI", "EUR", "PERP")
 _TICKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_DAY = 86400
 _OLDEST, _NEWEST = 1230768000, 4102444800  # 2009-01-01, before the first bitcoin, and 2100-01-01 [s]
 _PRICES = ("open", "high", "low", "close")
 
@@ -62,6 +63,11 @@ def instant(text: str, field: str = "shock.start") -> int:
     if seconds != int(seconds):
         raise InputError(f"{field} is '{text}', expected a whole second. Leave the fraction out.")
     return int(seconds)
+
+
+def ending(text: str, field: str = "shock.until") -> int:
+    """The end of a period [s since 1970]: an instant, or the end of a day."""
+    return instant(text, field) + (_DAY if len(text) == len("2021-05-19") else 0)
 
 
 def find_file(folder: Path, asset: str, files: Mapping[str, str]) -> Path:
@@ -182,7 +188,7 @@ def _times(path: Path, column: pa.ChunkedArray) -> Int64[np.ndarray, " bar"]:
                 _refuse(path, i, "time", repr(text), "an ISO 8601 time of a whole second", advice)
         return seconds
     if pa.types.is_date32(column.type):
-        return column.cast(pa.int32()).to_numpy().astype(np.int64) * 86400
+        return column.cast(pa.int32()).to_numpy().astype(np.int64) * _DAY
     if pa.types.is_timestamp(column.type):
         unit, values = column.type.unit, column.cast(pa.int64()).to_numpy()
     elif pa.types.is_integer(column.type):
@@ -265,21 +271,29 @@ def _check_prices(path: Path, prices: Mapping[str, np.ndarray], volume: np.ndarr
 
 
 def replay_log_prices(
-    bars: Bars, start: int, horizon_seconds: int, step_seconds: int
+    bars: Bars,
+    start: int,
+    horizon_seconds: int,
+    step_seconds: int,
+    inside_bars: str = "by_close",
+    end_field: str = "horizon_hours",
 ) -> Float64[np.ndarray, " {horizon_seconds//step_seconds}+1"]:
     """Log-price [ln USD] at `start` and after each step, from recorded bars.
 
     The price at `start` is the open of the bar that opens there; the price at a bar's end is its close. Where the step
-    is a bar or longer that is all. Inside a longer bar the path walks open-low-high-close in a bar that closes up,
-    open-high-low-close otherwise, at four equally spaced points (0, 1/3, 2/3 and all of the bar), straight in logs
-    between them; where an open differs from the close before, the path jumps just after the boundary. Extremes are
-    seen exactly where the step divides a third of the bar: 20 s or 50 s, not 60 s, in bars of 5 minutes.
+    is a bar or longer that is all. Inside a longer bar the path walks open-low-high-close or open-high-low-close, at
+    four equally spaced points (0, 1/3, 2/3 and all of the bar), straight in logs between them; where an open differs
+    from the close before, the path jumps just after the boundary. Extremes are seen exactly where the step divides a
+    third of the bar: 20 s or 50 s, not 60 s, in bars of 5 minutes.
 
     Args:
         bars: Price table.
         start: First instant, an opening time of a bar [s since 1970].
         horizon_seconds: A whole multiple of the step [s].
         step_seconds: A whole multiple of the bar, or shorter than it [s].
+        inside_bars: Which extreme comes first: by_close, the low in a bar that closes up and the high in any other;
+            low_first; high_first; straight, from open to close without them.
+        end_field: What decides the horizon, for messages.
     """
     if horizon_seconds % step_seconds:
         raise InputError(
@@ -291,13 +305,17 @@ def replay_log_prices(
             f"{bars.name}: step_seconds is {step_seconds}, expected whole bars of {bar} s, or less than one. "
             "Change step_seconds."
         )
-    window = _window(bars, start, horizon_seconds)
+    window = _window(bars, start, horizon_seconds, end_field)
     o, h, low, c = (np.log(getattr(bars, column)[window]) for column in _PRICES)
     if step_seconds >= bar:
         each = step_seconds // bar
         return np.concatenate([o[:1], c[each - 1 :: each]])
-    up = c > o
-    corners = np.stack([o, np.where(up, low, h), np.where(up, h, low), c])
+    low_first = {"by_close": c > o, "low_first": np.ones_like(c, bool), "high_first": np.zeros_like(c, bool)}
+    if inside_bars == "straight":
+        corners = np.linspace(o, c, 4)
+    else:
+        up = low_first[inside_bars]
+        corners = np.stack([o, np.where(up, low, h), np.where(up, h, low), c])
     since = np.arange(0, horizon_seconds + 1, step_seconds)
     index = np.maximum(-(-since // bar) - 1, 0)
     phase = 3 * (since - index * bar) / bar
@@ -306,14 +324,14 @@ def replay_log_prices(
     return (1 - weight) * corners[leg, index] + weight * corners[leg + 1, index]
 
 
-def _window(bars: Bars, start: int, horizon_seconds: int) -> slice:
+def _window(bars: Bars, start: int, horizon_seconds: int, end_field: str) -> slice:
     """Rows of the bars that cover [start, start + horizon); refused where one of them is not there."""
     bar, time = bars.bar_seconds, bars.time
     end = start + horizon_seconds
     if start < time[0] or end > time[-1] + bar:
         raise InputError(
             f"{bars.name}: covers {iso(time[0])} to {iso(time[-1] + bar)}, expected {iso(start)} to {iso(end)}. "
-            "Change shock.start or horizon_hours, or give a longer file."
+            f"Change shock.start or {end_field}, or give a longer file."
         )
     late = (start - int(time[0])) % bar
     if late:
@@ -330,17 +348,33 @@ def _window(bars: Bars, start: int, horizon_seconds: int) -> slice:
         after = time[np.searchsorted(time, gap)]
         raise InputError(
             f"{bars.name}: has no bars from {iso(gap)} to {iso(after)}, expected every bar from {iso(start)} to "
-            f"{iso(end)}. Change shock.start or horizon_hours, or fill the gap."
+            f"{iso(end)}. Change shock.start or {end_field}, or fill the gap."
         )
     return slice(first, first + len(wanted))
 
 
 def load_replay(
-    folder: Path, files: Mapping[str, str], assets: Sequence[str], start: str, horizon_seconds: int, step_seconds: int
+    folder: Path,
+    files: Mapping[str, str],
+    assets: Sequence[str],
+    start: str,
+    horizon_seconds: int,
+    step_seconds: int,
+    inside_bars: str = "by_close",
+    end_field: str = "horizon_hours",
+    longest_bar: int | None = None,
 ) -> dict[str, Float64[np.ndarray, " {horizon_seconds//step_seconds}+1"]]:
-    """Log-price paths [ln USD] by asset over one window, from the price files of a run; `start` is ISO 8601, UTC."""
-    first = instant(start)
-    return {
-        asset: replay_log_prices(read_bars(find_file(folder, asset, files)), first, horizon_seconds, step_seconds)
-        for asset in assets
-    }
+    """Log-price paths [ln USD] by asset over one window, from the price files of a run, as `replay_log_prices`.
+
+    `start` is ISO 8601, UTC. Bars have to divide `longest_bar` [s] where there is one.
+    """
+    first, paths = instant(start), {}
+    for asset in assets:
+        bars = read_bars(find_file(folder, asset, files))
+        if longest_bar is not None and longest_bar % bars.bar_seconds:
+            raise InputError(
+                f"{bars.name}: has bars of {bars.bar_seconds} s, expected a divisor of {longest_bar} s, as whole hours "
+                "are drawn. Give finer prices."
+            )
+        paths[asset] = replay_log_prices(bars, first, horizon_seconds, step_seconds, inside_bars, end_field)
+    return paths

@@ -2,108 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec
+from stress.diffusions import Bates, Gbm, Kou, Merton, StudentT
+from stress.recorded import BlockBootstrap, Garch, Replay
+from stress.spec import Fraction, Many, NonNegative, Number, Spec, read_toml, validate
 
 Array = NDArray[np.float64]
-Correlation = Annotated[Number, Field(gt=-1, lt=1)] | Many[Many[Number]]
-
-
-class Diffusion(Spec):
-    """Correlated Brownian log-returns without drift."""
-
-    daily_volatility: dict[str, NonNegative]
-    """Standard deviation of a day's log-return, jumps left out, by asset [1]."""
-    correlation: Correlation
-    """One number for all pairs, or the matrix in the order of `daily_volatility`."""
-
-    def assets(self) -> list[str]:
-        """Assets it moves."""
-        return list(self.daily_volatility)
-
-    @model_validator(mode="after")
-    def _correlation_fits(self) -> Self:
-        matrix = self.matrix(self.assets())
-        if matrix.shape != (len(self.daily_volatility),) * 2 or not np.allclose(matrix, matrix.T):
-            raise ValueError(
-                f"correlation is a table of shape {matrix.shape}, expected a symmetric one with a row for each of "
-                f"{', '.join(self.daily_volatility)}. Correct it."
-            )
-        lowest = float(np.linalg.eigvalsh(matrix)[0])
-        if lowest <= 0 or not np.allclose(np.diag(matrix), 1):
-            raise ValueError(
-                f"correlation has the smallest eigenvalue {lowest:g}, expected a positive definite matrix with ones on "
-                "the diagonal. Correct it."
-            )
-        return self
-
-    def matrix(self, assets: Sequence[str]) -> Array:
-        """Correlation matrix in the order of `assets`."""
-        names = list(self.daily_volatility)
-        if isinstance(self.correlation, float):
-            whole = np.full((len(names), len(names)), self.correlation)
-            np.fill_diagonal(whole, 1.0)
-        else:
-            whole = np.array(self.correlation)
-        if whole.shape != (len(names), len(names)):
-            return whole
-        order = [names.index(asset) for asset in assets]
-        return whole[np.ix_(order, order)]
-
-    def factor(self, assets: Sequence[str], days: float) -> Array:
-        """Lower Cholesky factor of the covariance of log-returns over a time [1]."""
-        sd = np.array([self.daily_volatility[asset] for asset in assets]) * np.sqrt(days)
-        return sd[:, None] * np.linalg.cholesky(self.matrix(assets))
-
-    def diffusion(self, asset: str) -> float:
-        """Daily volatility of the diffusion [1]."""
-        return self.daily_volatility[asset]
-
-
-class Gbm(Diffusion):
-    """Geometric Brownian motion."""
-
-    kind: Literal["gbm"]
-    source: str = ""
-
-
-class CommonJumps(Spec):
-    """Jumps that all assets share."""
-
-    per_day: NonNegative
-    """Poisson intensity [1/day]."""
-    mean: Number
-    """Mean log size for beta = 1 [1]."""
-    sd: NonNegative
-    """Standard deviation of the log size for beta = 1 [1]."""
-    minutes: tuple[Positive, Positive] | Many[Positive]
-    """A jump is spread evenly over a time drawn uniformly between these two [min]."""
-    beta: dict[str, Number]
-    """Log size by asset, relative to the common size."""
-
-
-class OwnJumps(Spec):
-    """Jumps of one asset alone."""
-
-    per_day: NonNegative
-    mean: Number
-    sd: NonNegative
-
-
-class Merton(Diffusion):
-    """Jump-diffusion: common jumps with betas, and jumps of single assets."""
-
-    kind: Literal["merton"]
-    common: CommonJumps
-    own: dict[str, OwnJumps] = {}
-    """Own jumps by asset, spread over the same range of minutes as the common ones."""
-    source: str = ""
 
 
 class Prescribed(Spec):
@@ -158,27 +68,17 @@ class Prescribed(Spec):
         return self
 
 
-class Replay(Spec):
-    """Recorded prices, from the price files of the run."""
-
-    kind: Literal["replay"]
-    start: str
-    """First instant, ISO 8601, UTC."""
-    pin_index: bool = False
-    """Leave the endogenous part out of the index: recorded prices contain it already."""
-    scale: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    """Exogenous share of the recorded log-returns."""
-    source: str = ""
-
-    def diffusion(self, asset: str) -> float:
-        """Recorded prices carry their own extremes."""
-        return 0.0
-
-    @model_validator(mode="after")
-    def _counts_impact_once(self) -> Self:
-        if self.pin_index and self.scale != 1.0:
-            raise ValueError(f"pin_index = true with scale = {self.scale:g}, expected one or the other. Remove one.")
-        return self
+Shock = Annotated[
+    Gbm | Merton | Kou | Bates | StudentT | Garch | BlockBootstrap | Replay | Prescribed, Field(discriminator="kind")
+]
 
 
-Shock = Annotated[Gbm | Merton | Prescribed | Replay, Field(discriminator="kind")]
+class _Any(Spec):
+    """Holds any shock, so that it is checked as in a run."""
+
+    shock: Shock
+
+
+def read_shock(path: Path) -> Shock:
+    """The shock in a TOML file; `InputError` where something is wrong."""
+    return validate(_Any, {"shock": read_toml(path)}, str(path)).shock

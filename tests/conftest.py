@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 from typer.testing import CliRunner
 
 # Before anything imports these: what their functions take and return has the shapes that they say.
-install_import_hook(["stress_kernels", "stress.calibrate", "stress.prices"], "beartype.beartype")
+install_import_hook(["stress_kernels", "stress.fits", "stress.history", "stress.prices"], "beartype.beartype")
 
 from stress.cli import app  # noqa: E402
 

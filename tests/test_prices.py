@@ -197,6 +197,21 @@ def test_replay_inside_a_bar_walks_its_corners() -> None:
     assert path[7] == pytest.approx(np.sqrt(104 * 106), rel=1e-14)  # from its own open, not from the close before
 
 
+def test_which_extreme_of_a_bar_comes_first_is_named() -> None:
+    o, h, low, c = np.array([(100.0, 110.0, 90.0, 105.0), (105.0, 106.0, 80.0, 85.0)]).T
+    bars = Bars("two", START + 3600 * np.arange(2, dtype=np.int64), o, h, low, c, None, 3600)
+    expected = {
+        "by_close": [90, 110, 105, 106, 80, 85],
+        "low_first": [90, 110, 105, 80, 106, 85],
+        "high_first": [110, 90, 105, 106, 80, 85],
+        "straight": [*(100 * 1.05 ** (np.arange(1, 4) / 3)), *(105 * (85 / 105) ** (np.arange(1, 4) / 3))],
+    }
+    for rule, prices in expected.items():
+        path = np.exp(replay_log_prices(bars, START, 7200, 1200, rule))
+        assert path == pytest.approx([100, *prices], rel=1e-13), rule
+        assert (replay_log_prices(bars, START, 7200, 3600, rule) == np.log([100, 105, 85])).all()
+
+
 def test_fine_replay_agrees_with_bars_and_keeps_their_extremes() -> None:
     bars = _walk(30, bar_seconds=300)
     fine = replay_log_prices(bars, START, 30 * 300, 10)

@@ -7,7 +7,7 @@ from jaxtyping import TypeCheckError
 from stress_kernels.layers import share
 from stress_kernels.price import Impact, index_push, push
 
-from stress.calibrate import spread_range
+from stress.fits.spread import spread_range
 
 
 def impact(assets: int) -> Impact:

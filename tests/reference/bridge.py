@@ -13,8 +13,9 @@ import numpy as np
 
 from stress.build import Built, on_device
 from stress.config import Run
+from stress.diffusions import Diffusion
 from stress.portfolio import Positions
-from stress.scenarios import Diffusion, Prescribed
+from stress.scenarios import Prescribed
 
 from . import twin as slow
 from .twin import Accounts, World

@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
+from stress_kernels.shocks.sizes import ExponentialSizes, NormalSizes
 
 
 @pytree
@@ -16,8 +17,8 @@ class Jumps:
 
     per_step: Float[Array, " source"]
     """Intensity of each source [1/step]."""
-    mean: Float[Array, " source"]
-    sd: Float[Array, " source"]
+    sizes: NormalSizes | ExponentialSizes
+    """Law of the log size of a source's jump."""
     loading: Float[Array, "source a"]
     """Log size of an asset's move per log size of the source's jump."""
     shortest: Float[Array, ""]
@@ -32,13 +33,13 @@ def paths(params: Jumps, keys: Array, steps: int) -> Float[Array, "step a p"]:
 
     A jump at time t that lasts d has happened by time s to the extent of clip((s - t) / d, 0, 1).
     """
-    sources, dtype = params.mean.shape[0], params.mean.dtype
+    sources, dtype = params.per_step.shape[0], params.per_step.dtype
     shape = (sources, params.most)
 
     def draw(key: Array) -> tuple[Array, Array, Array]:
         when, size, last = jax.random.split(key, 3)
         gaps = jax.random.exponential(when, shape, dtype) / jnp.maximum(params.per_step, 1e-30)[:, None]
-        sizes = params.mean[:, None] + params.sd[:, None] * jax.random.normal(size, shape, dtype)
+        sizes = params.sizes.draw(size, params.most)
         lasts = jax.random.uniform(last, shape, dtype, 0.0, 1.0)
         start = jnp.zeros(sources, dtype)
         times = []

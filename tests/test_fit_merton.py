@@ -1,4 +1,4 @@
-"""Calibration: known parameters come back within the stated errors, and the shipped tables are what the data say."""
+"""Fits of merton and gbm: known parameters come back within the stated errors; shipped tables are what data say."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pyarrow.parquet
 import pytest
 from scipy import stats
 
-from stress import calibrate
-from stress.calibrate import fit_gbm, fit_merton, fit_tail, jump_minutes, total_volatility
+from stress.diffusions import Gbm, Merton, total_volatility
+from stress.fits import sample
+from stress.fits.gbm import fit_gbm
+from stress.fits.merton import estimate, fit_estimate, fit_merton, fit_tail
+from stress.fits.spread import jump_minutes, spread_range
 from stress.fitted import fit_shocks, to_toml
 from stress.prices import Bars
-from stress.scenarios import Gbm, Merton
 from stress.spec import InputError, read_toml, validate
 
 ASSETS = ("BTC", "ETH", "SOL")
@@ -38,7 +40,7 @@ CONFIGS = Path(__file__).parents[1] / "configs" / "scenarios"
 
 @pytest.fixture(autouse=True)
 def _few_replicates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "_REPLICATES", 20)
+    monkeypatch.setattr(sample, "REPLICATES", 20)
 
 
 def _simulate(hours: int, seed: int, minutes: tuple[float, float] | None = None) -> np.ndarray:
@@ -97,11 +99,11 @@ def test_a_truncated_normal_is_found_from_its_tails() -> None:
 
 
 def test_known_parameters_come_back_within_the_stated_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "_REPLICATES", 40)
+    monkeypatch.setattr(sample, "REPLICATES", 40)
     truth = np.concatenate([np.ravel(value) for value in TRUTH.values()])
     z = []
     for seed in range(4):
-        fit, errors = calibrate._fit(_simulate(15_519, seed))
+        fit, errors = fit_estimate(_simulate(15_519, seed))
         z.append((_flat(fit.numbers()) - truth) / _flat(errors))
         assert (fit.own[:2] == 0).all()
         assert fit.numbers()["correlation"][0, 1] == pytest.approx(CORRELATION, abs=4 * errors["correlation"][0, 1])
@@ -112,7 +114,7 @@ def test_known_parameters_come_back_within_the_stated_errors(monkeypatch: pytest
 
 @pytest.mark.parametrize("minutes", [(1.0, 15.0), (1.0, 27.0)])
 def test_jumps_that_straddle_hours_bend_the_fit_by_less_than_a_tenth(minutes: tuple[float, float]) -> None:
-    fits = [_flat(calibrate.estimate(_simulate(15_519, seed, minutes)).numbers()) for seed in range(24)]
+    fits = [_flat(estimate(_simulate(15_519, seed, minutes)).numbers()) for seed in range(24)]
     truth = np.concatenate([np.ravel(value) for value in TRUTH.values()])
     error = np.std(fits, axis=0, ddof=1) / np.sqrt(len(fits))
     allowed = np.where(np.arange(len(truth)) == 4, 0.001, 0.1 * np.abs(truth))  # the mean is near zero: in plain units
@@ -160,7 +162,7 @@ def test_minutes_of_jumps_are_measured() -> None:
         minute += rng.choice([-0.05, 0.05]) * np.diff(np.clip((edges - begin) / length, 0, 1))
     found = jump_minutes([_bars(minute, 60)], 0.035)
     assert len(found) == len(lengths)
-    low, high = calibrate.spread_range(found)
+    low, high = spread_range(found)
     assert (low, high) == pytest.approx((3, 25), abs=2.0)
     gap = _bars(minute, 60)
     gap = replace(gap, time=gap.time + 3600 * (np.arange(len(gap.time)) > 310))
@@ -193,16 +195,18 @@ def test_fit_shocks_reads_folders_and_writes_toml_that_loads(tmp_path: Path) -> 
     shock, report = fit_shocks([folder], ASSETS, until="2021-08-31")
     assert report["period"] == "2020-10-23T08:00:00Z to 2021-09-01T00:00:00Z"
     assert report["hours"] == 313 * 24 - 8 - 1  # between closes, the first at 09:00 on 23 October
-    text = to_toml(shock, "liqstress fit-shocks hours", report["period"], report)
+    text = to_toml(shock, "liqstress fit-shocks hours", report)
     path = tmp_path / "merton.toml"
     path.write_text(text)
     again = validate(Merton, read_toml(path), str(path))
     assert again.model_copy(update={"source": ""}) == shock
     assert "liqstress fit-shocks hours" in again.source and report["period"] in again.source
+    assert isinstance(shock, Merton)
     error = report["standard_errors"]["common"]["per_day"]
     assert f"per_day = {shock.common.per_day}  # +- {error:.2g}" in text
-    gbm, of_gbm = report["gbm"]
-    path.write_text(to_toml(gbm, "x", of_gbm["period"], of_gbm))
+    gbm, of_gbm = fit_shocks([folder], ASSETS, "gbm", until="2021-08-31")
+    assert isinstance(gbm, Gbm)
+    path.write_text(to_toml(gbm, "x", of_gbm))
     assert validate(Gbm, read_toml(path), str(path)).daily_volatility == gbm.daily_volatility
     with pytest.raises(InputError, match="expected one folder of 3600 s"):
         fit_shocks([folder, folder], ASSETS)
@@ -220,13 +224,15 @@ def test_shipped_tables_load(name: str, kind: type[Merton] | type[Gbm]) -> None:
 
 @pytest.mark.skipif(not (DATA / FOLDERS[0]).is_dir(), reason="needs real prices in ../shared/data")
 def test_shipped_tables_are_the_fit_to_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibrate, "_REPLICATES", 2)
+    monkeypatch.setattr(sample, "REPLICATES", 2)
     assets = ("BTC", "ETH", "SOL", "XRP", "DOGE")
-    shock, report = fit_shocks([DATA / folder for folder in FOLDERS], assets, until="2022-07-31")
+    folders = [DATA / folder for folder in FOLDERS]
+    shock, report = fit_shocks(folders, assets, until="2022-07-31")
     shipped = validate(Merton, read_toml(CONFIGS / "merton.toml"), "merton")
     plain = shock.model_dump(exclude={"source"})
     assert shipped.model_dump(exclude={"source"}) == plain
     gbm = validate(Gbm, read_toml(CONFIGS / "gbm.toml"), "gbm")
-    assert gbm.model_dump(exclude={"source"}) == report["gbm"][0].model_dump(exclude={"source"})
+    again, _ = fit_shocks(folders, assets, "gbm", until="2022-07-31")
+    assert gbm.model_dump(exclude={"source"}) == again.model_dump(exclude={"source"})
     for size, seen, expected in report["tail"][1:4]:
         assert abs(seen - expected) < 2.5 * np.sqrt(expected), size
