@@ -16,8 +16,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stress.amplify import amplification as amplification
     from stress.comparison import compare as compare
     from stress.config import load_config as load_config
+    from stress.drilldown import explain as explain
+    from stress.levels import Levels as Levels
     from stress.results import open_run as open_run
     from stress.run import run as run
     from stress.suite import read_suite as read_suite
@@ -26,11 +29,26 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "cell", "compare", "load_config", "open_run", "read_suite", "run", "run_suite"]
+__all__ = [
+    "Levels",
+    "__version__",
+    "amplification",
+    "cell",
+    "compare",
+    "explain",
+    "load_config",
+    "open_run",
+    "read_suite",
+    "run",
+    "run_suite",
+]
 
 _HOMES = {
+    "Levels": "stress.levels",
+    "amplification": "stress.amplify",
     "cell": "stress.suite_run",
     "compare": "stress.comparison",
+    "explain": "stress.drilldown",
     "load_config": "stress.config",
     "open_run": "stress.results",
     "read_suite": "stress.suite",

@@ -90,7 +90,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         InputError: A file, a row or a combination is wrong.
     """
     replayed = _replay(run)
-    start = np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
+    start = _start_prices(run, replayed)
     everyone, schedules = _everyone(run, start, single_on_ladders), _schedules(run)
     try:
         book = compile_book(
@@ -115,6 +115,16 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         held=held,
         together=together,
     )
+
+
+def opening(run: Run) -> tuple[np.ndarray, AllAccounts, dict[tuple[int, int], Schedule]]:
+    """What a run starts with: index prices [USD], all accounts, and the rules of every market.
+
+    Raises:
+        InputError: A file or a row is wrong.
+    """
+    start = _start_prices(run, _replay(run))
+    return start, _everyone(run, start, single_on_ladders=True), _schedules(run)
 
 
 def _accounts(
@@ -160,6 +170,10 @@ def _check_chunk(run: Run, together: int) -> None:
             f"chunk is {run.chunk} paths, expected at most {together} or a multiple of it: with so many accounts on "
             f"cross margin, {together} paths are simulated together. Choose {-(-run.chunk // together) * together}."
         )
+
+
+def _start_prices(run: Run, replayed: Mapping[str, np.ndarray]) -> np.ndarray:
+    return np.array([np.exp(replayed[asset][0]) if replayed else run.prices.start[asset] for asset in run.assets])
 
 
 def _replay(run: Run) -> dict[str, np.ndarray]:

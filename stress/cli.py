@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,9 @@ from stress.spec import InputError, RunError
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
+
+    from stress.config import Run
 
 _WRONG, _FAILED, _INTERRUPTED = 2, 3, 130
 
@@ -46,6 +50,8 @@ app = typer.Typer(
 )  # fmt: skip
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the run.", show_default=False)]
+Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
+Levels = Annotated[str, typer.Option(metavar="PER CENT", help="Levels, separated by commas.")]
 Paths = Annotated[int | None, typer.Option(help="Number of paths instead of the config's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the config's.")]
 Set = Annotated[
@@ -115,9 +121,7 @@ def _run_suite(config: Path, given: dict[str, Any], out: Path | None, device: De
 
 
 @app.command()
-def show(
-    store: Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)],
-) -> None:
+def show(store: Store) -> None:
     """Print the figures of a finished run or suite again."""
     from stress import console
     from stress.run import open_sound
@@ -146,6 +150,70 @@ def compare(
         comparison_table.print_comparison(found, console.console())
         picture = _saved(comparison_picture(found), comparison_table.picture_of(runs, found), "the runs are safe")
         typer.echo(f"picture  {picture}, .svg\n")
+
+
+@app.command()
+def tail(
+    store: Store,
+    variable: Annotated[
+        Literal["hour", "day", "drawdown"],
+        typer.Option(help="Largest hour or 24 hours of liquidations of a run, or largest fall of a fund."),
+    ] = "hour",
+    pool: Annotated[str | None, typer.Option(help="Fund, as VENUE/NAME, for drawdown.", show_default=False)] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="USD", help="Where the tail begins.", show_default="the lowest that fits")
+    ] = None,
+    levels: Levels = "99,99.9,99.97",
+) -> None:
+    """Fit the tail of a finished run: quantiles beyond its paths, with intervals and the thresholds compared."""
+    from stress import console_tail, plots_tail
+    from stress.run import open_sound
+    from stress.tail import tail as fit
+
+    ds = open_sound(store)
+    found = fit(ds, variable, pool=pool, threshold=threshold, levels=_levels(levels))
+    stem = store.with_suffix("") if store.suffix == ".zarr" else store
+    name = f"{stem.name}-tail-{variable}" + (f"-{pool}" if pool else "").replace("/", "-")
+    picture = _drawn(lambda: plots_tail.tail_figure(found, ds.attrs["name"]), stem.with_name(f"{name}.png"))
+    console_tail.show_tail(found, ds.attrs["name"], picture)
+
+
+@app.command()
+def funds(store: Store, levels: Levels = "99,99.9,99.97") -> None:
+    """Say how large the insurance funds of a finished run would have to be, and how far that can be relied on."""
+    from stress import console_tail
+    from stress.fund_size import fund_sizes
+    from stress.run import open_sound
+
+    ds = open_sound(store)
+    console_tail.show_funds(fund_sizes(ds, _levels(levels)), ds.attrs["name"], ds.sizes["path"])
+
+
+@app.command()
+def cover(
+    config: Config,
+    move: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ASSET=SHARE", help="Move of an index, such as BTC=-0.2; any number of times."),
+    ] = None,
+    worst_of: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Take the moves of a finished run's worst path.", show_default=False),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", help="How many accounts default.")] = 2,
+    overrides: Set = None,
+    prices: Prices = None,
+) -> None:
+    """Set each insurance fund against the default of its N largest accounts under a move of prices."""
+    from stress import console_tail
+    from stress.cover import cover as covered
+    from stress.cover import worst_moves
+    from stress.run import open_sound
+
+    moves = {} if worst_of is None else worst_moves(open_sound(worst_of))
+    moves |= dict(_move(text) for text in move or ())
+    found = covered(_load(config, None, None, overrides, prices), moves, n)
+    console_tail.show_cover(found, moves, n)
 
 
 @app.command()
@@ -252,6 +320,111 @@ def fit_shocks(
     typer.echo(to_toml(fitted, " ".join(made), facts["period"], facts), nl=False)
 
 
+@app.command("map")
+def price_levels(
+    config: Config,
+    block: Annotated[float, typer.Option(help="Size of the block of reproduction numbers [USD].")] = 10e6,
+    depth: Annotated[float, typer.Option(help="How many times thinner than usual the block finds the books.")] = 1.0,
+    file: Annotated[Path | None, typer.Option("--csv", help="File for every level.", show_default=False)] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to draw; an SVG beside it.", show_default=False)] = None,
+    overrides: Set = None,
+    prices: Prices = None,
+    device: Device = "auto",
+) -> None:
+    """What is closed at every price level before any path, and what a block of orders triggers there."""
+    from stress import printed
+    from stress.levels import Levels
+
+    if not 0 < block < float("inf"):
+        raise InputError(f"--block is {block:g}, expected a number above 0. Give the size of an order in USD, as 1e7.")
+    if not 1 <= depth < float("inf"):
+        raise InputError(f"--depth is {depth:g}, expected a number of at least 1. Leave it out for the usual depth.")
+    levels = Levels(_load(config, None, None, overrides, prices), device=device)
+    closed, number = levels.liquidation_map(), levels.reproduction_number(block_usd=block, depth=depth)
+    printed.print_levels(closed, number)
+    if file is not None:
+        printed.write_levels(closed, number, file)
+    if picture is not None:
+        from stress.plots_levels import levels_picture
+
+        picture = _drawn(lambda: levels_picture(closed, number), picture)
+    printed.print_files(csv=file, picture=picture)
+
+
+@app.command()
+def amplify(
+    config: Config,
+    paths: Paths = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    overrides: Set = None,
+    prices: Prices = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished or damaged stores.")] = False,
+) -> None:
+    """How much more is liquidated because forced orders move prices: a run against its twin without impact."""
+    from stress import console, printed
+    from stress.amplify import run_both, twin_of
+    from stress.plots_twins import amplification_picture
+    from stress.run import default_store
+    from stress.twins import compare
+
+    spec = _load(config, paths, seed, overrides, prices)
+    twin_of(spec)  # Refused before the bar is drawn.
+    with console.progress() as report:
+        ds, twin = run_both(spec, device=device, resume=resume, progress=report)
+    printed.print_amplification(compare(ds, twin), spec.name)
+    store = default_store(spec)
+    picture = _drawn(lambda: amplification_picture(ds, twin), store.with_name(f"{store.stem}-amplification.png"))
+    printed.print_files(store=store, picture=picture)
+
+
+@app.command()
+def explain(
+    store: Store,
+    path: Annotated[
+        str, typer.Option(help="A number; worst: with the largest hour; fund: where funds fall most.")
+    ] = "worst",
+    venue: Annotated[str | None, typer.Option(help="Volumes of this venue alone.", show_default="all")] = None,
+    asset: Annotated[str | None, typer.Option(help="Volumes of this asset alone.", show_default="all")] = None,
+    file: Annotated[Path | None, typer.Option("--csv", help="File for every step.", show_default=False)] = None,
+    device: Device = "auto",
+) -> None:
+    """What happened on one path of a finished run, minute by minute, computed again from its seed."""
+    from stress import printed
+    from stress.drilldown import explain as explained
+    from stress.plots_path import path_picture
+    from stress.results import open_run
+    from stress.timeline import refuse_unknown, timeline
+
+    refuse_unknown(open_run(store), venue, asset)
+    steps = explained(store, path, device=device)
+    of = timeline(steps, venue, asset)
+    printed.print_path(steps, of, venue, asset)
+    if file is not None:
+        printed.write_path(of, file)
+    stem = store.with_suffix("") if store.suffix == ".zarr" else store
+    name = "-".join([stem.name, f"path-{steps.attrs['path']}", *(x for x in (venue, asset) if x is not None)])
+    picture = _drawn(lambda: path_picture(steps, venue, asset), stem.with_name(f"{name}.png"))
+    printed.print_files(csv=file, picture=picture)
+
+
+def _drawn(figure: Callable[[], Figure], file: Path) -> Path:
+    """A picture in its files; the PNG's name."""
+    from stress.drawing import save
+
+    try:
+        return save(figure(), file)[0]
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written: {error.strerror}. Give another place, or mend this one.") from error
+
+
+def _load(config: Path, paths: int | None, seed: int | None, overrides: list[str] | None, prices: Path | None) -> Run:
+    """The config of a command line."""
+    from stress.config import load_config
+
+    return load_config(config, **_given(paths, seed, overrides, None, prices))
+
+
 def _given(
     paths: int | None, seed: int | None, overrides: list[str] | None, policies: list[Path] | None, prices: Path | None
 ) -> dict[str, Any]:
@@ -262,6 +435,28 @@ def _given(
     values = dict(parse_override(text) for text in overrides or ())
     read = [read_policy(file) for file in policies or ()]
     return {"paths": paths, "seed": seed, "prices": prices, "policies": read, "overrides": values}
+
+
+def _levels(text: str) -> list[float]:
+    """Levels of a command line, in per cent, as shares."""
+    try:
+        levels = [float(part) / 100 for part in text.split(",")]
+    except ValueError:
+        levels = [0.0]
+    if not all(0.5 < level < 1 for level in levels):
+        raise InputError(f"levels is {text!r}, expected per cents above 50 and below 100, such as 99,99.9. Correct it.")
+    return sorted(round(level, 12) for level in levels)
+
+
+def _move(text: str) -> tuple[str, float]:
+    """`BTC=-0.2`."""
+    asset, _, share = text.partition("=")
+    try:
+        return asset.strip(), float(share)
+    except ValueError:
+        raise InputError(
+            f"move is {text!r}, expected ASSET=SHARE, such as BTC=-0.2 for 20 % down. Write it so."
+        ) from None
 
 
 def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:

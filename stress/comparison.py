@@ -11,7 +11,8 @@ import numpy as np
 
 from stress import absorbers
 from stress.common_base import changed, check_common_base
-from stress.intervals import Estimate, paired_chance, paired_mean, paired_quantile, quantile
+from stress.intervals import Estimate, quantile
+from stress.paired import paired_chance, paired_mean, paired_quantile
 from stress.results import by_path, weights
 from stress.risk import HOUR_THRESHOLD_USD, usd
 from stress.spec import InputError, RunError

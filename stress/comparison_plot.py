@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from stress.comparison import Comparison, Difference
-from stress.plots import BLACK, PALETTE, axes_of, legend_above, rows_of
+from stress.drawing import BLACK, PALETTE, axes_of, legend
+from stress.plots import rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,7 +65,7 @@ def _changes(found: Comparison, title: str, names: Sequence[str], shown: tuple[f
     ax.set(xlabel=f"change against the base [{unit}]")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:+,.6g}" if value else "0")
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    legend_above(ax, ncols=2)
+    legend(ax, ncols=2)
 
 
 def _who_pays(found: Comparison, ax: Axes) -> None:
@@ -88,7 +89,7 @@ def _who_pays(found: Comparison, ax: Axes) -> None:
     ax.set(xlabel="paid per run, receipts to the left [M USD]")
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    legend_above(ax, ncols=2)
+    legend(ax, ncols=2)
 
 
 def _named(rows: Sequence[Difference], start: str) -> Difference:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from stress.comparison import Comparison, Difference, Unit, compare
-from stress.console import table_of
+from stress.console import figures_table
 from stress.run import open_sound
 from stress.spec import InputError
 from stress.suite_run import cell
@@ -76,7 +76,7 @@ def print_comparison(found: Comparison, out: Console) -> None:
             ("means and chances", [other.differences for other in some]),
             ("who pays, mean per run; receipts are negative", [other.payments for other in some]),
         ):
-            table = table_of(title, "quantity", found.base, *(other.name for other in some))
+            table = figures_table(title, "quantity", found.base, *(other.name for other in some))
             for rows in zip(*columns, strict=True):
                 table.add_row(escape(_label(rows[0])), number(rows[0].base, rows[0].unit), *map(_cell, rows))
             out.print(table)

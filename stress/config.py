@@ -339,8 +339,11 @@ def _put(data: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 
 def config_json(run: Run) -> str:
-    """The whole config, defaults and included files too, as one line of JSON."""
-    return json.dumps(run.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """The whole config, defaults and included files too, as one line of JSON that can be read again.
+
+    Tables keep their order: that of the assets decides who gets which random numbers, and what a matrix means.
+    """
+    return json.dumps(run.model_dump(mode="json"), separators=(",", ":"))
 
 
 def digest(run: Run) -> str:
@@ -348,7 +351,7 @@ def digest(run: Run) -> str:
     data, files = run.model_dump(mode="json"), input_digests(run)
     data["portfolio"] |= {key: files.pop(key) for key in ("positions", "collateral")}
     data["prices"] = {"start": data["prices"]["start"], "files": files}
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
 def input_digests(run: Run) -> dict[str, str | None]:

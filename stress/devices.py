@@ -50,6 +50,14 @@ def prepare() -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+def precise(dtype: str) -> None:
+    """Have JAX compute in 64 bits where a run asks for it."""
+    import jax
+
+    if dtype == "float64" and not jax.config.jax_enable_x64:
+        jax.config.update("jax_enable_x64", True)
+
+
 def choose(kind: Kind = "auto") -> Devices:
     """Devices of the kind asked for.
 

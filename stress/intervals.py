@@ -1,18 +1,20 @@
-"""Quantiles, shortfalls, exceedance and chances over the paths of a run, each with an interval.
+"""Quantiles, shortfalls, exceedance and chances over the paths of a run, each with a 95 % interval.
 
-Paths are independent and the hours of one path are not: intervals come from resampling whole paths, by a fixed seed, so
-that the same run gives the same figures. Likelihood ratios of importance sampling (`log_weight`) weigh each path
-throughout.
+Paths are independent and the hours of one path are not: every interval takes the path as the unit. All but those of
+shortfalls rest on one interval, that of a chance. With one value a path and equal weights it is exact: it covers at
+least 95 % whatever the distribution, and so do the quantiles got by inverting it. With several hours a path, or
+likelihood ratios of importance sampling (`log_weight`), it is approximate: its number of draws is the one at which
+independent draws would scatter as the paths do. `tests/statistical` measures how often each interval holds the truth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaincinv
+from scipy.special import betaincinv, ndtri, stdtrit
 
 from stress.results import effective_paths
 
@@ -20,19 +22,25 @@ LEVELS = (0.5, 0.95, 0.99, 0.999)
 """Quantiles that are reported [1]."""
 TAILS = (0.025, 0.975)
 """Ends of the intervals [1]."""
-REPLICATES = 200
-"""Draws of a bootstrap."""
+_SHAPE, _SHAPE_WEIGHTED = 1 / 3, 1e-6
+"""Shape of the tail from which the critical values of shortfalls come: returns of crypto assets have a tail index of
+2 to 2.5 in early years and about 3 since (Begusic et al. 2018, Takaishi 2020). Under importance sampling the largest
+values are drawn often and weigh little: as in an exponential tail."""
+_MOST, _FEWEST = 400, 3
+"""Exceedances above which critical values are those of this many, and below which there are none."""
+_DRAWS = 10_000
 _SEED = 601
-_CELLS = 1 << 21
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and the ends of its 95 % interval."""
+    """A figure and the ends of its 95 % interval; an end that the paths cannot tell is infinite."""
 
     value: float
     low: float
     high: float
+    exact: bool = False
+    """Whether the interval covers at least 95 % whatever the distribution; otherwise about 95 %."""
 
 
 def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | None = None) -> np.ndarray:
@@ -43,122 +51,113 @@ def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | N
         levels: Between 0 and 1.
         weight: [path]; equal weights if left out.
     """
-    sample = _sort(values, weight)
+    sample = sort(values, weight)
     return sample.values[[sample.rank(level) for level in levels]]
 
 
 def expected_shortfall(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> float:
     """Mean of the largest 1 - `level` of the distribution, the value at its edge counted in part; as `quantile`."""
-    sample = _sort(values, weight)
-    mass, edge = sample.weight[sample.owner], sample.rank(level)
-    tail = mass[edge + 1 :] @ sample.values[edge + 1 :]
-    spare = sample.cumulative[edge] - level * sample.cumulative[-1]
-    return float((tail + spare * sample.values[edge]) / ((1 - level) * sample.cumulative[-1]))
+    sample = sort(values, weight)
+    edge = sample.values[sample.rank(level)]
+    return float(edge + sample.excess(edge).sum() / ((1 - level) * sample.weight.sum()))
 
 
 def quantile_intervals(
     values: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
 ) -> dict[float, Estimate]:
-    """`quantile` at each level, with bootstrap intervals over paths."""
-    sample = _sort(values, weight)
-    draws, _ = _bootstrap(sample, levels)
-    return {level: _interval(sample.values[sample.rank(level)], draws[:, i]) for i, level in enumerate(levels)}
+    """`quantile` at each level, with the values at which the interval of the chance of more just holds 1 - level.
+
+    Woodruff's inversion: with one value a path and equal weights these are order statistics.
+    """
+    sample = sort(values, weight)
+    return {level: _inverted(sample, level) for level in levels}
 
 
 def shortfall_interval(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
-    """`expected_shortfall` with a bootstrap interval over paths."""
-    _, draws = _bootstrap(_sort(values, weight), [level])
-    return _interval(expected_shortfall(values, level, weight), draws[:, 0])
+    """`expected_shortfall` with an interval of its standard error, and critical values for skewed tails.
+
+    With Q the quantile at `level` and y the mean over a path's hours of what lies above Q, the shortfall is
+    Q + mean(y) / (1 - level), whose first order in Q vanishes: its standard error is that of mean(y), a ratio of sums
+    over paths. Few exceedances are skewed, and those unseen are the largest: critical values are from `_critical`.
+    """
+    sample = sort(values, weight)
+    edge = float(sample.values[sample.rank(level)])
+    excess, share = sample.excess(edge), sample.weight * sample.hits(sample.above(edge))
+    total = (1 - level) * sample.weight.sum()
+    mean = excess.sum() / sample.weight.sum()
+    error = np.sqrt(np.sum((excess - sample.weight * mean) ** 2)) / total
+    value = float(edge + excess.sum() / total)
+    exceedances = int(effective_paths(share) + 1e-9) if share.any() else 0
+    if exceedances < _FEWEST:
+        return Estimate(value, _inverted(sample, level).low, np.inf)
+    low, high = _critical(min(exceedances, _MOST), _SHAPE if sample.even else _SHAPE_WEIGHTED)
+    return Estimate(value, float(value - high * error), float(value - low * error))
 
 
 def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """Chance of a value above each threshold, and its bootstrap interval over paths: [3 threshold] (value, low, high).
+    """Chance of a value above each threshold, and its interval, each by itself: [3 threshold] (value, low, high).
 
     Args:
         values: [path] or [path hour].
-        thresholds: Ascending, in the unit of `values`.
+        thresholds: In the unit of `values`.
         weight: [path]; equal weights if left out.
     """
-    values = np.asarray(values).reshape(len(values), -1)
-    paths, hours = values.shape
-    shares = np.full(paths, 1 / paths) if weight is None else np.asarray(weight) / np.sum(weight)
-    passed = np.searchsorted(thresholds, values) + (len(thresholds) + 1) * np.arange(paths)[:, None]
-    counts = np.bincount(passed.ravel(), minlength=paths * (len(thresholds) + 1)).reshape(paths, -1)
-    above = counts[:, ::-1].cumsum(axis=1)[:, -2::-1] * (shares / hours)[:, None]
-    sums = _resampled_sums(np.column_stack([shares, above]))
-    low, high = np.nanquantile(sums[:, 1:] / sums[:, :1], TAILS, axis=0)
-    return np.stack([above.sum(axis=0), low, high])
+    sample = sort(values, weight)
+    found = [sample.chance(sample.above(threshold)) for threshold in thresholds]
+    return np.array([[e.value for e in found], [e.low for e in found], [e.high for e in found]])
 
 
 def probability(hit: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Weighted share of paths that `hit`, with the Clopper-Pearson interval of as many draws as the weights are worth.
-
-    Exact for equal weights; otherwise an approximation that takes (sum w)^2 / sum w^2 for the number of draws.
+    """Weighted share of paths that `hit`: exact (Clopper-Pearson) for equal weights, else approximate.
 
     Args:
         hit: Whether it happens on the path: [path].
         weight: [path]; equal weights if left out.
     """
-    return _share(hit, weight, TAILS)
+    hit = np.asarray(hit, dtype=np.float64)
+    return _chance(hit, np.ones(len(hit)) if weight is None else np.asarray(weight))
 
 
-def paired_mean(difference: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Weighted mean of what differs on each path between two runs, with a bootstrap interval over paths.
-
-    Args:
-        difference: Second less first, on the same random draws: [path].
-        weight: [path]; equal weights if left out.
-    """
-    weight = np.ones(len(difference)) if weight is None else np.asarray(weight)
-    columns = np.column_stack([weight, weight * np.asarray(difference, np.float64)])
-    total, change = _resampled_sums(columns).T
-    return _interval(columns[:, 1].sum() / weight.sum(), change / total)
-
-
-def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
-    """Difference of two `quantile`s, second less first, with a bootstrap interval that draws the same paths in both.
+def effective_draws(hits: np.ndarray, weight: np.ndarray) -> float:
+    """Independent draws by which a chance would be known as well: p (1 - p) / variance; of what never or always happens
+    the number of paths that the weights are worth.
 
     Args:
-        first: [path] or [path hour].
-        second: The same of another run on the same random draws.
-        level: Between 0 and 1.
-        weight: [path]; equal weights if left out.
+        hits: Share of a path's hours in which it happens: [path].
+        weight: [path].
     """
-    samples = _sort(first, weight), _sort(second, weight)
-    # Draws depend on the number of paths alone: both samples get the same.
-    before, after = (_bootstrap(sample, [level])[0][:, 0] for sample in samples)
-    low, high = (sample.values[sample.rank(level)] for sample in samples)
-    return _interval(high - low, after - before)
+    if np.ptp(hits[weight > 0]) == 0:
+        return effective_paths(weight)
+    share = weight @ hits / weight.sum()
+    return float(share * (1 - share) * weight.sum() ** 2 / np.sum((weight * (hits - share)) ** 2))
 
 
-def paired_chance(first: np.ndarray, second: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Difference of two chances, second less first, with an interval from the paths on which the two differ.
+def _chance(hits: np.ndarray, weight: np.ndarray) -> Estimate:
+    """Weighted mean of `hits`, the share of a path's hours in which something happens: [path].
 
-    Of paths on which only one of them happens, each kind has a Clopper-Pearson interval at 97.5 %: together they hold
-    at 95 % or more, also where no path differs.
-
-    Args:
-        first: Whether it happens on the path: [path].
-        second: The same in another run on the same random draws.
-        weight: [path]; equal weights if left out.
+    The Clopper-Pearson interval of as many draws as would scatter as much, p (1 - p) / variance (Korn and Graubard
+    1998), fewer where the variance is itself uncertain: by (1.96 / t)^2, with the degrees of freedom of the part of its
+    scatter that is not a binomial's. For 0 and 1 with equal weights the draws are the paths, and nothing is added.
     """
-    tails = (TAILS[0] / 2, 1 - TAILS[0] / 2)
-    more, less = _share(second & ~first, weight, tails), _share(first & ~second, weight, tails)
-    return Estimate(more.value - less.value, more.low - less.high, more.high - less.low)
+    share, trials = float(weight @ hits / weight.sum()), effective_draws(hits, weight)
+    exact = _even(weight) and bool(np.all((hits == 0) | (hits == 1)))
+    if np.ptp(hits[weight > 0]) > 0 and not exact:
+        squares = (weight * (hits - share)) ** 2
+        scatter = (squares @ squares) / squares.sum() ** 2 - 1 / (trials * min(share, 1 - share))
+        if scatter > 1e-9:
+            trials *= float(ndtri(TAILS[1]) / stdtrit(max(1 / scatter, 1.0), TAILS[1])) ** 2
+    count = share * trials
+    low = betaincinv(count, trials - count + 1, TAILS[0]) if hits.any() else 0.0
+    high = betaincinv(count + 1, trials - count, TAILS[1]) if hits.min() < 1 else 1.0
+    return Estimate(share, float(low), float(high), exact)
 
 
-def _share(hit: np.ndarray, weight: np.ndarray | None, tails: tuple[float, float]) -> Estimate:
-    weight = np.ones(len(hit)) if weight is None else np.asarray(weight)
-    trials = effective_paths(weight)
-    share = float(weight[hit].sum() / weight.sum())
-    hits = share * trials
-    low = betaincinv(hits, trials - hits + 1, tails[0]) if hit.any() else 0.0
-    high = betaincinv(hits + 1, trials - hits, tails[1]) if not hit.all() else 1.0
-    return Estimate(share, float(low), float(high))
+def _even(weight: np.ndarray) -> bool:
+    return bool(np.ptp(weight) <= 1e-9 * weight.max())
 
 
 @dataclass(frozen=True)
-class _Sorted:
+class Sorted:
     """Values in ascending order, with the path each belongs to."""
 
     values: np.ndarray
@@ -167,98 +166,79 @@ class _Sorted:
     """By path; the weight of one of its values."""
     cumulative: np.ndarray
 
+    @property
+    def even(self) -> bool:
+        """Whether all paths weigh the same."""
+        return _even(self.weight)
+
     def rank(self, level: float) -> int:
         """Position of the quantile; a share reached but for rounding counts as reached."""
         total = self.cumulative[-1]
         return min(int(np.searchsorted(self.cumulative, (level - 1e-12) * total)), len(self.values) - 1)
 
+    def above(self, value: float) -> int:
+        """Position of the first larger value."""
+        return int(np.searchsorted(self.values, value, side="right"))
 
-def _sort(values: np.ndarray, weight: np.ndarray | None) -> _Sorted:
+    def hits(self, start: int) -> np.ndarray:
+        """Share of each path's hours among the values from a position on: [path]."""
+        hours = len(self.values) // len(self.weight)
+        return np.bincount(self.owner[start:], minlength=len(self.weight)) / hours
+
+    def chance(self, start: int) -> Estimate:
+        """That of a value from a position on."""
+        return _chance(self.hits(start), self.weight)
+
+    def excess(self, edge: float) -> np.ndarray:
+        """Weight x mean over a path's hours of what lies above `edge`: [path]."""
+        start, paths = self.above(edge), len(self.weight)
+        sums = np.bincount(self.owner[start:], self.values[start:] - edge, minlength=paths)
+        return self.weight * sums / (len(self.values) // paths)
+
+
+def sort(values: np.ndarray, weight: np.ndarray | None) -> Sorted:
     values = np.asarray(values, dtype=np.float64)
     rows = values.reshape(len(values), -1)
     shares = np.ones(len(rows)) if weight is None else np.asarray(weight) * (len(rows) / np.sum(weight))
     order = np.argsort(rows, axis=None)
     owner = order // rows.shape[1]
-    return _Sorted(rows.ravel()[order], owner, shares, np.cumsum(shares[owner]))
+    return Sorted(rows.ravel()[order], owner, shares, np.cumsum(shares[owner]))
 
 
-@lru_cache(maxsize=2)
-def _resamples(paths: int) -> np.ndarray:
-    """How often each replicate draws each path: uint8 [replicate path]."""
-    rng = np.random.default_rng(_SEED)
-    drawn = np.empty((REPLICATES, paths), np.uint8)
-    for row in drawn:
-        row[:] = np.bincount(rng.integers(0, paths, paths), minlength=paths)
-    drawn.flags.writeable = False
-    return drawn
+def _inverted(sample: Sorted, level: float) -> Estimate:
+    """A quantile, the largest value that surely is at or below it, and the smallest at or above it."""
+    values, rank, rare = sample.values, sample.rank(level), 1 - level
+
+    def too_high(place: int) -> bool:
+        return sample.chance(sample.above(values[place])).high <= rare
+
+    def too_low(place: int) -> bool:
+        return sample.chance(int(np.searchsorted(values, values[place]))).low >= rare
+
+    upper = _first(too_high, rank, len(values))
+    lower = _first(lambda place: not too_low(place), 0, rank + 1) - 1
+    high = float(values[upper]) if upper < len(values) else np.inf
+    low = float(values[lower]) if lower >= 0 else -np.inf
+    return Estimate(float(values[rank]), low, high, sample.even and len(values) == len(sample.weight))
 
 
-def _resampled_sums(columns: np.ndarray) -> np.ndarray:
-    """Sums of columns over the paths of each replicate: [path column] -> [replicate column].
+def _first(true: Callable[[int], bool], start: int, stop: int) -> int:
+    """First place in a range from which on a condition holds; `stop` if it never does."""
+    while start < stop:
+        middle = (start + stop) // 2
+        start, stop = (start, middle) if true(middle) else (middle + 1, stop)
+    return start
 
-    The first column holds weights: a replicate that drew no weight at all is NaN, and left out of intervals.
+
+@lru_cache
+def _critical(exceedances: int, shape: float) -> tuple[float, float]:
+    """Ends of the middle 95 % of (estimate - truth) / standard error of a shortfall, for so many exceedances.
+
+    Of the largest values of a large sample with a generalised-Pareto tail: the chance of more than the j-th is the time
+    of the j-th arrival of a Poisson process, over the number of exceedances.
     """
-    drawn, step = _resamples(len(columns)), max(1, _CELLS // len(columns))
-    sums = np.concatenate([drawn[i : i + step].astype(np.float64) @ columns for i in range(0, REPLICATES, step)])
-    sums[sums[:, 0] == 0] = np.nan
-    return sums
-
-
-def _bootstrap(sample: _Sorted, levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Quantile and expected shortfall of each replicate: two arrays [replicate level].
-
-    A replicate moves a quantile by a few standard errors: only values within eight are gone through one by one, those
-    below and above enter as sums by path. A replicate that leaves this window is done over all values.
-    """
-    quantiles, shortfalls = np.empty((2, REPLICATES, len(levels)))
-    for i, level in enumerate(levels):
-        todo = np.arange(REPLICATES)
-        for window in (_window(sample, level), slice(0, len(sample.values))):
-            quantiles[todo, i], shortfalls[todo, i], todo = _replicate(sample, level, window, todo)
-    return quantiles, shortfalls
-
-
-def _window(sample: _Sorted, level: float) -> slice:
-    """Ranks within eight standard errors, clustered by path, of a quantile."""
-    paths, total = len(sample.weight), sample.cumulative[-1]
-    hours = len(sample.values) // paths
-    below = np.bincount(sample.owner[: sample.rank(level) + 1], minlength=paths) - hours * level
-    error = np.sqrt(np.sum((sample.weight * below) ** 2)) / total
-    reach = 8 * error + 4 / paths
-    start, stop = np.searchsorted(sample.cumulative, [(level - reach) * total, (level + reach) * total])
-    return slice(int(start), min(int(stop) + 1, len(sample.values)))
-
-
-def _replicate(
-    sample: _Sorted, level: float, window: slice, which: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quantile and shortfall of the replicates `which`, and those of them whose quantile lies outside the window."""
-    paths, drawn = len(sample.weight), _resamples(len(sample.weight))
-    hours = len(sample.values) // paths
-    below = sample.weight * np.bincount(sample.owner[: window.start], minlength=paths)
-    rest, owners = sample.values[window.stop :], sample.owner[window.stop :]
-    above = sample.weight * np.bincount(owners, weights=rest, minlength=paths)
-    total, base, tail = _resampled_sums(np.stack([sample.weight * hours, below, above], axis=1))[which].T
-    owner, values = sample.owner[window], sample.values[window]
-    mass, goal = sample.weight[owner], level * total
-    found, shortfall = np.empty((2, len(which)))
-    reached = goal - 1e-12 * total
-    outside = (base >= reached) & (window.start > 0)
-    step = max(1, _CELLS // max(len(values), 1))
-    for i in range(0, len(which), step):
-        part = slice(i, i + step)
-        picked = drawn[which[part]][:, owner] * mass
-        cumulative = base[part, None] + np.cumsum(picked, axis=1)
-        rank = (cumulative < reached[part, None]).sum(axis=1)
-        outside[part] |= (rank == len(values)) & (window.stop < len(sample.values))
-        rank = np.minimum(rank, len(values) - 1)
-        found[part] = np.where(np.isnan(goal[part]), np.nan, values[rank])
-        spare = cumulative[np.arange(len(rank)), rank] - goal[part]
-        inner = np.where(np.arange(len(values)) > rank[:, None], picked, 0.0) @ values
-        shortfall[part] = (tail[part] + inner + spare * values[rank]) / ((1 - level) * total[part])
-    return found, shortfall, which[outside]
-
-
-def _interval(point: float, draws: np.ndarray) -> Estimate:
-    low, high = np.nanquantile(draws, TAILS)
-    return Estimate(float(point), float(low), float(high))
+    arrivals = np.cumsum(np.random.default_rng(_SEED).exponential(size=(_DRAWS, exceedances)), axis=1)
+    tail = ((arrivals / exceedances) ** -shape - 1) / shape
+    error = np.sqrt(np.sum((tail - tail[:, -1:]) ** 2, axis=1)) / exceedances
+    low, high = np.quantile((tail.mean(axis=1) - 1 / (1 - shape)) / error, TAILS)
+    return float(low), float(high)

@@ -5,7 +5,7 @@ Paths that failed (`status` other than 0) are left out and counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -117,6 +117,13 @@ def percent(share: float) -> str:
     return f"{scaled:.0f} %" if scaled in (0, 100) else f"{scaled:.1f} %" if scaled >= 0.995 else f"{scaled:.2g} %"
 
 
+def span(e: Estimate, text: Callable[[float], str]) -> str:
+    """The interval of a figure in words; an end that the paths cannot tell is left open."""
+    if np.isinf(e.low):
+        return f"{text(e.high)} or less" if np.isfinite(e.high) else "unknown"
+    return f"{text(e.low)} or more" if np.isinf(e.high) else f"{text(e.low)} to {text(e.high)}"
+
+
 class Row(NamedTuple):
     """A line of the summary table, ready to print."""
 
@@ -198,7 +205,7 @@ def _adl_rows(s: Summary) -> Iterator[Row]:
     for name, paid in s.payers.items():
         for variable, e in paid.medians.items():
             quantity, text = _PAYERS[variable]
-            yield Row(f"winners at {name}", quantity, text(e.value), f"{text(e.low)} to {text(e.high)}")
+            yield Row(f"winners at {name}", quantity, text(e.value), span(e, text))
 
 
 def _sold_rows(s: Summary) -> Iterator[Row]:
@@ -216,8 +223,8 @@ def _level(q: float) -> str:
 
 
 def _money(group: str, quantity: str, e: Estimate) -> Row:
-    return Row(group, quantity, usd(e.value), f"{usd(e.low)} to {usd(e.high)}")
+    return Row(group, quantity, usd(e.value), span(e, usd))
 
 
 def _chance(group: str, quantity: str, e: Estimate) -> Row:
-    return Row(group, quantity, percent(e.value), f"{percent(e.low)} to {percent(e.high)}")
+    return Row(group, quantity, percent(e.value), span(e, percent))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.config import Run, config_json, digest, input_digests
-from stress.devices import Devices, Kind, choose
+from stress.devices import Devices, Kind, choose, precise
 from stress.programs import Block, mesh_of, program_of, simulated
 from stress.results import VARIABLES, Variable, coords, dataset, open_run
 from stress.spec import RunError
@@ -27,6 +27,9 @@ from stress.store import Store, read_attributes
 
 if TYPE_CHECKING:
     import xarray as xr
+    from stress_kernels.world import World
+
+    from stress.build import Built
 
 Progress = Callable[[int, int], None]
 """Called with paths done and paths in all."""
@@ -162,6 +165,18 @@ def damaged(path: Path) -> dict[int, Path]:
     return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
+def laid_out(config: Run, devices: Devices) -> tuple[Built, World, int]:
+    """Tables of a run, its world as these devices have it, and how many paths are a block, of which each has one."""
+    from stress.build import build
+
+    precise(config.dtype)
+    built = build(config)
+    if devices.kind == "gpu" and built.accounts is None:
+        # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
+        return built, replace(built.world, lanes=config.chunk), config.chunk
+    return built, built.world, min(config.chunk, built.together)
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
@@ -186,15 +201,7 @@ class Simulation:
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
-        from stress.build import build
-
-        if config.dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
-        built = build(config)
-        size, world = min(config.chunk, built.together), built.world
-        if devices.kind == "gpu" and built.accounts is None:
-            # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
-            size, world = config.chunk, replace(world, lanes=config.chunk)
+        built, world, size = laid_out(config, devices)
         program = program_of(block, devices, size)
         arrays = world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))

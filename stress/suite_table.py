@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from stress import risk
-from stress.console import console, table_of
+from stress.console import console, figures_table
 from stress.suite_run import cell
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def show_suite(ds: xr.Dataset, store: Path) -> None:
     paths = f"{sizes['seed'] * sizes['path']:,} paths of {sizes['hour']} h"
     seeds = f" over {sizes['seed']} seeds" if sizes["seed"] > 1 else ""
     title = f"{ds.attrs['name']}: means over {paths}{seeds} in each cell"
-    table = table_of(
+    table = figures_table(
         title, "scenario", "", "liquidated", "99 % of hours", "ADL", "funds fall", "socialised", "exhausted"
     )
     for scenario in ds["scenario"].values:

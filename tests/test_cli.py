@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from conftest import ROOT, Command, Finished, write_small
+from test_results import synthetic
 
 import stress
 from stress.config import load_config
@@ -96,6 +97,52 @@ def test_show_makes_a_picture_that_is_missing(finished: Finished, liqstress: Com
     assert liqstress("show", store).code == 0
     assert (tmp_path / "copy.png").exists()
     assert (tmp_path / "copy.svg").exists()
+
+
+def test_a_tail_is_printed_and_drawn_beside_the_run(
+    liqstress: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ds, store = synthetic(paths=640, hours=2), tmp_path / "long.zarr"
+    monkeypatch.setattr("stress.run.open_sound", lambda path: ds)
+    shown = liqstress("tail", store, "--levels", "95,99.97")
+    assert shown.code == 0
+    for words in ("liquidations in the largest hour of a run", "99.97 % of runs", "fitted tail", "fit, p",
+                  "An upper end at 99.97 % takes 12,295 paths; there are 640.", "long-tail-hour.png"):  # fmt: skip
+        assert words in shown.out
+    assert (tmp_path / "long-tail-hour.svg").exists()
+    few = liqstress("tail", store, "--threshold", "1e11")
+    assert few.code == 2
+    assert few.err.startswith("liqstress: threshold is 1e+11 USD, above which lie 0 of 640 paths")
+    assert few.err.count("\n") == 1
+
+
+def test_funds_and_cover_are_printed(finished: Finished, liqstress: Command) -> None:
+    shown = liqstress("funds", finished.store, "--levels", "90")
+    assert shown.code == 0
+    for words in ("fund here/main of 500 USD, exhausted in", "90 % of runs", "with ADL", "chance of exhaustion"):
+        assert words in shown.out
+    by_move = liqstress("cover", finished.config, "--move", "BTC=-0.1", "--move", "ETH=0.2", "--n", "3")
+    assert by_move.code == 0
+    assert "cover-3: BTC -10 %, ETH +20 %" in by_move.out and "here/main" in by_move.out
+    assert liqstress("cover", finished.config, "--worst-of", finished.store).code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tail", "RUN", "--levels", "99,x"], "levels is '99,x', expected per cents above 50 and below 100"),
+        (["funds", "RUN", "--levels", "100"], "levels is '100', expected per cents above 50 and below 100"),
+        (["cover", "CONFIG", "--move", "BTC"], "move is 'BTC', expected ASSET=SHARE, such as BTC=-0.2"),
+        (["cover", "CONFIG"], "moves are all zero"),
+    ],
+)
+def test_mistakes_about_tails_end_with_one_line(
+    words: list[str], message: str, finished: Finished, liqstress: Command
+) -> None:
+    places = {"RUN": finished.store, "CONFIG": finished.config}
+    outcome = liqstress(*(places.get(word, word) for word in words))
+    assert outcome.code == 2
+    assert outcome.err.startswith(f"liqstress: {message}") and outcome.err.count("\n") == 1
 
 
 def test_in_python_it_is_the_same(finished: Finished) -> None:

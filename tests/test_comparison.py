@@ -15,7 +15,8 @@ from stress.common_base import changed, check_common_base
 from stress.comparison import compare, measures, payments
 from stress.comparison_table import number
 from stress.config import config_json, load_config
-from stress.intervals import paired_chance, paired_mean, paired_quantile, quantile, quantile_intervals
+from stress.intervals import quantile, quantile_intervals
+from stress.paired import paired_chance, paired_mean, paired_quantile
 from stress.spec import InputError, RunError
 
 

@@ -56,53 +56,74 @@ def test_expected_shortfall_of_an_exponential() -> None:
     assert intervals.expected_shortfall(values, 0.99) == pytest.approx(1 + np.log(100), rel=1e-3)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("cells", [1 << 21, 2000])
-def test_bootstrap_equals_brute_force(monkeypatch, weighted, cells) -> None:
-    monkeypatch.setattr(intervals, "_CELLS", cells)
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.95, 0.99])
+def test_intervals_of_quantiles_are_order_statistics(level) -> None:
+    """Found by brute force: the closest ones that are beyond the quantile with a chance of at most 2.5 % each."""
+    for paths in (7, 40, 400):
+        e = intervals.quantile_intervals(np.random.default_rng(2).permutation(paths).astype(float), [level])[level]
+        lower = [j for j in range(paths) if stats.binom.cdf(j, paths, level) <= 0.025]
+        upper = [j for j in range(paths) if stats.binom.sf(j, paths, level) <= 0.025]
+        assert (e.low, e.high) == (max(lower, default=-np.inf), min(upper, default=np.inf))
+        assert e.exact
+
+
+def test_an_end_that_the_paths_cannot_tell_is_open() -> None:
+    """With 368 paths the largest is below the 99 % quantile with a chance of 2.48 %, with 367 of 2.50 %."""
+    assert intervals.quantile_intervals(np.arange(367.0), [0.99])[0.99].high == np.inf
+    assert intervals.quantile_intervals(np.arange(368.0), [0.99])[0.99].high == 367
+    few = intervals.shortfall_interval(np.arange(100.0), 0.99)
+    assert few.high == np.inf and few.low < few.value
+
+
+def test_equal_values_are_one_place() -> None:
+    values = np.repeat([0.0, 5.0, 9.0], [900, 90, 10])
+    found = intervals.quantile_intervals(values, [0.5, 0.9, 0.95])
+    assert [(e.low, e.value, e.high) for e in found.values()] == [(0, 0, 0), (0, 0, 5), (5, 5, 5)]
+
+
+def test_hours_that_are_equal_within_a_path_tell_no_more_than_one() -> None:
+    values = np.random.default_rng(3).lognormal(size=(400, 1))
+    for level in (0.5, 0.95):
+        one, many = (intervals.quantile_intervals(v, [level])[level] for v in (values, np.repeat(values, 12, axis=1)))
+        assert (many.low, many.value, many.high) == (one.low, one.value, one.high)
+    one, many = (intervals.shortfall_interval(v, 0.9) for v in (values, np.repeat(values, 12, axis=1)))
+    assert (many.low, many.value, many.high) == pytest.approx((one.low, one.value, one.high))
+
+
+def test_intervals_ignore_the_scale_of_weights_and_the_order_of_paths() -> None:
     values, weight = draw()
-    weight = weight if weighted else np.ones(len(values))
-    drawn = intervals._resamples(len(values))
-    quantiles, shortfalls = intervals._bootstrap(intervals._sort(values, weight), intervals.LEVELS)
-    for b in (0, 7, 199):
-        again = drawn[b] * weight
-        np.testing.assert_array_equal(quantiles[b], intervals.quantile(values, intervals.LEVELS, again))
-        expected = [intervals.expected_shortfall(values, level, again) for level in intervals.LEVELS]
-        np.testing.assert_allclose(shortfalls[b], expected, rtol=1e-9)
+    shuffled = np.random.default_rng(5).permutation(len(values))
+    for f in (intervals.shortfall_interval, lambda v, q, w: intervals.quantile_intervals(v, [q], w)[q]):
+        one, two = f(values, 0.9, weight), f(values[shuffled], 0.9, 1e-30 * weight[shuffled])
+        assert (one.low, one.value, one.high) == pytest.approx((two.low, two.value, two.high))
 
 
-@pytest.mark.parametrize("reach", [slice(500, 510), slice(0, 3), slice(1190, 1200)])
-def test_bootstrap_does_not_depend_on_its_window(monkeypatch, reach) -> None:
-    values, weight = draw()
-    sample = intervals._sort(values, weight)
-    plain = intervals._bootstrap(sample, intervals.LEVELS)
-    monkeypatch.setattr(intervals, "_window", lambda *_: reach)
-    for narrow, wide in zip(intervals._bootstrap(sample, intervals.LEVELS), plain, strict=True):
-        np.testing.assert_allclose(narrow, wide, rtol=1e-9)
-
-
-def test_intervals_cover_and_respect_dependence() -> None:
-    """95 % intervals of the median hour hold the truth in 95 % of samples although the hours of a path are equal."""
-    rng, held, widths = np.random.default_rng(3), 0, []
-    for _ in range(200):
-        values = np.repeat(rng.normal(size=(300, 1)), 12, axis=1)
-        estimate = intervals.quantile_intervals(values, [0.5])[0.5]
-        held += estimate.low <= 0 <= estimate.high
-        widths.append(estimate.high - estimate.low)
-    error = np.sqrt(0.95 * 0.05 / 200)
-    assert abs(held / 200 - 0.95) < 3 * error
-    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.sqrt(np.pi / 2 / 300), rel=0.1)
-
-
-def test_exceedance_equals_counting_and_its_band_brute_force() -> None:
+def test_exceedance_equals_counting_and_the_chance_of_a_path() -> None:
     values, weight = draw()
     limits = np.array([0.0, 0.1, 1.0, 5.0, 1e9])
     got = intervals.exceedance(values, limits, weight)
     over = (values[:, :, None] > limits).mean(axis=1)
     np.testing.assert_allclose(got[0], weight @ over / weight.sum(), atol=1e-15)
-    drawn = intervals._resamples(len(values)) * weight
-    draws = drawn @ over / drawn.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(got[1:], np.quantile(draws, intervals.TAILS, axis=0), atol=1e-12)
+    assert np.all((got[1] <= got[0]) & (got[0] <= got[2]))
+    largest = values.max(axis=1)
+    for limit, (value, low, high) in zip(limits, intervals.exceedance(largest, limits).T, strict=True):
+        e = intervals.probability(largest > limit)
+        assert (value, low, high) == pytest.approx((e.value, e.low, e.high))
+
+
+def test_draws_by_which_a_chance_is_known_are_those_of_the_linearised_variance() -> None:
+    values, weight = draw()
+    hits = (values > 2).mean(axis=1)
+    jackknife = [np.delete(weight, i) @ np.delete(hits, i) / np.delete(weight, i).sum() for i in range(len(hits))]
+    variance = (len(hits) - 1) * np.var(jackknife)
+    share = weight @ hits / weight.sum()
+    assert intervals.effective_draws(hits, weight) == pytest.approx(share * (1 - share) / variance, rel=0.05)
+
+
+def test_critical_values_are_students_for_many_exceedances_of_a_light_tail() -> None:
+    low, high = intervals._critical(400, 1e-6)
+    assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.2)
+    assert intervals._critical(10, 1 / 3)[0] < -4
 
 
 @pytest.mark.parametrize("hits", [0, 1, 37, 399, 400])

@@ -63,7 +63,8 @@ def test_no_figure_moves_by_its_sampling_error(both):
     assert single.keys() == double.keys()
     assert both["float64"].hourly.quantiles[0.5].value > 0
     for name, estimate in double.items():
-        width = estimate.high - estimate.low
+        # Above a rare quantile the few paths here know no end.
+        width = (estimate.high if np.isfinite(estimate.high) else estimate.value) - estimate.low
         assert abs(single[name].value - estimate.value) <= 0.1 * width, name
 
 

@@ -174,7 +174,7 @@ def test_tokens_without_a_market_have_no_share() -> None:
 def test_the_same_run_prints_the_same() -> None:
     ds = synthetic(paths=100, hours=5)
     first = risk.summary_table(ds)
-    intervals._resamples.cache_clear()
+    intervals._critical.cache_clear()
     assert risk.summary_table(ds) == first
     assert {row.group for row in first} >= {"hourly volume", "chance per run", "fund okx/main", "ADL at bybit"}
     for row in first:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt
 
-from stress_kernels.account_margin import Look, Owned, between_steps, radius, short_of_margin
+from stress_kernels.account_margin import between_steps, radius, short_of_margin, untouched
 from stress_kernels.account_pairs import for_pairs, listed_bits
 from stress_kernels.account_rounds import Cross, exists, look_at, noted, prices, who_is_tested
 from stress_kernels.account_words import LOOK, SAFE, WORD, Watched, open_words
@@ -29,14 +29,8 @@ each."""
 
 def open_watched(accounts: Accounts, paths: int) -> Holdings:
     """All accounts before the first step, every block with its radius: at the start all paths are alike."""
-    holdings, owned = open_holdings(accounts, paths), accounts.collateral
-    still = jnp.zeros(accounts.quantity.shape[:2], accounts.quantity.dtype)
-    coins = None
-    if owned is not None:
-        haircut, inverse = owned.haircut[accounts.venue], owned.inverse[accounts.venue]
-        coins = Owned(owned.coins, accounts.entry, haircut, inverse, spot=still)
-    look = Look(accounts.venue, accounts.quantity, accounts.equity, move=still, paid=still, owned=coins)
-    there = (accounts.count > 0) & jnp.any(accounts.quantity != 0, axis=1)
+    holdings, still = open_holdings(accounts, paths), jnp.zeros(accounts.quantity.shape[:2], accounts.quantity.dtype)
+    look, there = untouched(accounts, still, still)
     return replace(holdings, watched=open_words(accounts.words, radius(look, there, accounts), paths))
 
 
