@@ -107,6 +107,7 @@ def run(
 
 
 def _run_suite(config: Path, given: dict[str, Any], out: Path | None, device: Device, *, resume: bool) -> None:
+    """As `run`, of a suite."""
     from stress import console
     from stress.devices import choose
     from stress.suite import read_suite

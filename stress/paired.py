@@ -1,7 +1,7 @@
 """What differs between two runs on the same random draws, path by path, with 95 % intervals by bootstrap over paths.
 
 Each replicate draws the same paths of both runs, so that what they share cancels. Chances differ by the paths on which
-the two differ, and their interval is exact.
+the two differ; their interval needs no draws and holds at 95 % or more.
 """
 
 from __future__ import annotations

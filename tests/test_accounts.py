@@ -103,7 +103,7 @@ OFF_ITS_PEG = {
 }
 
 
-BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
+BREAKER = {"move": 0.1, "minutes": 3, "pause_minutes": 7.5}
 
 
 def vault(equity: float, capacity: float, **more) -> dict:
@@ -168,8 +168,8 @@ CASES = {
     "takeover, unwound": Case(
         SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, {"pools": [pool(1e9, 3)]}, layers="book takeover"
     ),
-    "a circuit breaker, a fraction, a pause, funding": Case(
-        {"tiers": TIERS},
+    "a circuit breaker, a fraction, a pause, a queue": Case(
+        {"tiers": TIERS, "throughput_usd_per_minute": 5e6},
         {"breaker": BREAKER, "staging": FIFTH | {"pause_seconds": 90}, "funding": FUNDING},
         impact=0.003,
         layers="book",
@@ -373,9 +373,11 @@ SPECS = {name: TOKEN if name == "T" else {"daily_volatility": sigma} for name, s
 
 
 def _venue(name: str, case: Case) -> dict[str, Any]:
-    """The first venue has one pool for both markets, the second one for each, with half of it."""
+    """The first venue has one pool for both markets and any breaker, the second a pool for each, with half of it."""
     contract = {a: "inverse" if (name, a) in case.inverse else "linear" for a in MARKETS}
     place: dict[str, Any] = venue(name, {a: market(contract=contract[a], **case.market) for a in MARKETS}, **case.venue)
+    if name == "two":
+        place.pop("breaker", None)
     if name == "two" and not case.one_pool:
         half = place["pools"][0] | {"equity_usd": place["pools"][0]["equity_usd"] / 2}
         place["pools"] = [half | {"name": a, "markets": [a]} for a in MARKETS]

@@ -67,7 +67,7 @@ def pools(equity: float, multiple: float = 1) -> dict:
     return {"pools": [pool(equity, multiple)]}
 
 
-BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
+BREAKER = {"move": 0.15, "minutes": 3, "pause_minutes": 7.5}
 IDLE = [
     {"kind": "depth_collapse", "times": 3},
     {"kind": "outage", "venue": "one"},
@@ -161,7 +161,7 @@ CASES = {
     "exhaustion and socialised losses": Case(
         venue=adl("pro_rata", "mark") | pools(1e5), winners=True, socialised=True, layers="book adl"
     ),
-    "a circuit breaker": Case(venue={"breaker": BREAKER}),
+    "a circuit breaker": Case(venue={"breaker": BREAKER}, impact=0),
     "a circuit breaker and a queue": Case(
         {"throughput_usd_per_minute": 5e6},
         {"breaker": BREAKER},
@@ -232,10 +232,11 @@ def simulated(case: Case, folder):
 
 
 def _venue(name: str, case: Case) -> dict[str, Any]:
-    """The first venue has one pool for both markets, the second one for each, with half of it."""
+    """The first venue has one pool for both markets and any breaker, the second a pool for each, with half of it."""
     listed = [asset for a, asset in enumerate(ASSETS) if (name, a) not in case.unlisted]
     place: dict[str, Any] = venue(name, {asset: market(**case.market) for asset in listed}, **case.venue)
     if name == "two":
+        place.pop("breaker", None)
         whole = place["pools"][0]
         half = whole | {"equity_usd": whole["equity_usd"] / 2}
         place["pools"] = [half | {"name": asset, "markets": [asset]} for asset in listed]

@@ -87,7 +87,7 @@ def _taken(
 ) -> tuple[Float[Array, "kind v a s n"], Float[Array, "kind v a s n"]]:
     """What a turn takes in, at the marks [USD] and at bankruptcy prices [USD or coins]."""
     now = cross.holdings
-    wanted = now.busy
+    wanted = cross.at_open_venues(now.busy)
     if where is not None:
         wanted = wanted & cross.at_venues(jnp.any(where, axis=1))
     zero = jnp.zeros((3, *turn.part.shape[:2], 2, turn.part.shape[-1]), turn.part.dtype)
