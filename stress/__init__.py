@@ -3,6 +3,9 @@
     config = stress.load_config("configs/quickstart.toml")
     ds = stress.run(config)                     # an xarray.Dataset
     ds = stress.open_run("runs/quickstart-....zarr")
+    suite = stress.run_suite(stress.read_suite("configs/suite.toml"))
+    one = stress.cell(suite, "crash", "present")
+    found = stress.compare({"present": one, "capped": stress.cell(suite, "crash", "leverage_cap_10x")})
 
 Names are looked up on first use, so that `import stress` costs nothing.
 """
@@ -13,15 +16,44 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stress.amplify import amplification as amplification
+    from stress.comparison import compare as compare
     from stress.config import load_config as load_config
+    from stress.drilldown import explain as explain
+    from stress.levels import Levels as Levels
     from stress.results import open_run as open_run
     from stress.run import run as run
+    from stress.suite import read_suite as read_suite
+    from stress.suite_run import cell as cell
+    from stress.suite_run import run_suite as run_suite
 
     __version__: str
 
-__all__ = ["__version__", "load_config", "open_run", "run"]
+__all__ = [
+    "Levels",
+    "__version__",
+    "amplification",
+    "cell",
+    "compare",
+    "explain",
+    "load_config",
+    "open_run",
+    "read_suite",
+    "run",
+    "run_suite",
+]
 
-_HOMES = {"load_config": "stress.config", "open_run": "stress.results"}
+_HOMES = {
+    "Levels": "stress.levels",
+    "amplification": "stress.amplify",
+    "cell": "stress.suite_run",
+    "compare": "stress.comparison",
+    "explain": "stress.drilldown",
+    "load_config": "stress.config",
+    "open_run": "stress.results",
+    "read_suite": "stress.suite",
+    "run_suite": "stress.suite_run",
+}
 
 
 def __getattr__(name: str) -> Any:

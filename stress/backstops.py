@@ -1,4 +1,4 @@
-"""What stands behind a venue's book: insurance funds, a backstop vault, auto-deleveraging."""
+"""What stands behind a venue's book: insurance funds, a backstop vault, auto-deleveraging, a circuit breaker."""
 
 from __future__ import annotations
 
@@ -67,6 +67,22 @@ class Adl(Spec):
     """Length of the rolling window [h]."""
     straight_to_adl: bool = False
     """While drawdown ADL is on, no forced order goes to the book at all."""
+
+
+class Breaker(Spec):
+    """A circuit breaker: the venue stops liquidating for a while, in all its markets.
+
+    In the pause nobody is tested, and nothing is taken in of what waits for the engine. Prices go on, so does the
+    unwinding of pools and vaults; who is above maintenance again when it ends is not liquidated.
+    """
+
+    move: Annotated[Number, Field(gt=0, lt=1)]
+    """Move of the index of any market of the venue, either way, that trips it [1]; not judged during a pause."""
+    minutes: Positive
+    """Within which, to the step [min]."""
+    pause_minutes: Positive
+    """Length of the pause, up to the next step [min]."""
+    source: str = ""
 
 
 def check_pools(pools: tuple[Pool, ...], markets: tuple[str, ...]) -> None:

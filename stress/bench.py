@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 """Those of a source checkout."""
+_GPU_PATHS = 65_536
+"""The largest chunk."""
 _FLAT = 1e-9
 """Daily volatility at which nothing triggers [1]."""
 _NO_ARITHMETIC = {
@@ -144,7 +146,8 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     """Time every case.
 
     Args:
-        quick: A block of 512 paths a device over 6 hours in 3 turns; otherwise 4 blocks over a day in 7.
+        quick: A block of 1,024 paths a device over 6 hours in 3 turns; otherwise 4 blocks over a day in 7. A GPU has
+            65,536 paths.
         device: As in `stress.run.run`.
         progress: Told of every case that is done.
 
@@ -154,7 +157,8 @@ def bench(*, quick: bool = True, device: Kind = "auto", progress: Progress | Non
     needs_checkout()
     devices, report = choose(device), progress or (lambda done, cases: None)
     blocks, hours, turns = (1, 6, 3) if quick else (4, 24, 7)
-    runs, timed = cases(BLOCK * blocks * len(devices.all), hours), []
+    paths = BLOCK * blocks * len(devices.all) if devices.kind == "cpu" else _GPU_PATHS
+    runs, timed = cases(paths, hours), []
     report(0, len(runs))
     for name, config in runs.items():
         timed.append(_time(name, config, devices, turns))
@@ -177,16 +181,16 @@ def needs_checkout() -> None:
 def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     whole = Simulation.of(config, devices)
     contestants = {
-        "whole": whole.compute,
-        "still": Simulation.of(still(config), devices).compute,
-        "random": Simulation.of(config, devices, _random_numbers).compute,
+        "whole": whole,
+        "still": Simulation.of(still(config), devices),
+        "random": Simulation.of(config, devices, _random_numbers),
     }
     calls: dict[str, Callable[[], float | None]]
-    calls = {key: functools.partial(finish, compute) for key, compute in contestants.items()}
+    calls = {key: functools.partial(finish, simulation) for key, simulation in contestants.items()}
     comparable = whole.devices.kind == "cpu" and leaves_out_nothing(config)
     others = twins(given(config, whole.devices), len(whole.devices.all)) if comparable else {}
     if others:
-        ours = whole.compute(0)
+        ours = whole.chunk(0)
         for twin in others.values():
             twin.check(ours)
     calls |= {key: twin.seconds for key, twin in others.items()}
@@ -224,14 +228,14 @@ def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) 
     return {name: np.array(each) for name, each in seconds.items()}
 
 
-def finish(compute: Callable[[int], Any]) -> None:
+def finish(simulation: Simulation) -> None:
     """Compute a chunk and wait for it."""
     import jax
 
-    jax.block_until_ready(compute(0))
+    jax.block_until_ready(list(simulation.compute([0])))
 
 
-def _random_numbers(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+def _random_numbers(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """The shock alone; all of it is made, its end is kept."""
     import jax
 
@@ -240,7 +244,7 @@ def _random_numbers(keys: Any, world: Any, ladders: Any, shock: Any, accounts: A
 
 def _writing(config: Run, simulation: Simulation) -> float:
     """Seconds to write a chunk to a store."""
-    (_, arrays), *_ = simulation.chunks([0])
+    arrays = simulation.chunk(0)
     with tempfile.TemporaryDirectory() as folder:
         store = Store.create(Path(folder) / "run.zarr", list(VARIABLES.values()), coords(config), {}, config.chunk)
         began = time.perf_counter()
@@ -257,7 +261,7 @@ def _floor(config: Run, devices: Devices) -> dict[str, float]:
 
     built = build(config)
     world, ladders, shock = on_device(built)
-    paths = min(config.chunk // len(devices.all), built.together)
+    paths = min(config.chunk, built.together)
     assets = len(config.assets)
     carry, like = jax.eval_shape(lambda: open_carry(ladders, world, None, assets, paths))
     # Of the window of the mark's average one sample is written and one read; the record waits for events.
@@ -321,8 +325,11 @@ def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
     def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
         table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
         shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
-        seconds = in_turns({"it": lambda: finish(lambda _: shared(table))}, 5)["it"].min()
-        return table.size * operations / seconds
+
+        def once() -> None:
+            jax.block_until_ready(shared(table))
+
+        return table.size * operations / in_turns({"it": once}, 5)["it"].min()
 
     return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
 

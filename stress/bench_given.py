@@ -89,14 +89,13 @@ def given(config: Run, devices: Devices) -> Given:
     Raises:
         ValueError: The run's world has something that the twins leave out.
     """
-    import jax
 
     built = build(config)
     world, ladders, rules, impact = built.world, built.ladders, built.world.rules, built.world.impact
     left_out = _left_out(world, ladders, built.shock.steps)
     if left_out is not None:
         raise ValueError(f"expected no {left_out}")
-    log = np.moveaxis(jax.device_get(Simulation.of(config, devices, prices).compute(0)), 0, -1)
+    log = np.moveaxis(Simulation.of(config, devices, prices).chunk(0), 0, -1)
     raw = Given(
         steps_per_hour=world.steps_per_hour,
         rounds=world.rounds,
@@ -174,6 +173,6 @@ def _left_out(world: World, ladders: Ladders, steps: int) -> str | None:
     return next((what for what, there in found.items() if there), None)
 
 
-def prices(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+def prices(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """The log indices that a run draws."""
     return shock.paths(keys)

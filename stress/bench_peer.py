@@ -87,16 +87,16 @@ def _time(size: int, paths: int, hours: int, turns: int) -> Peer:
         _write(file, levels)
         config = _config(file, paths, hours)
         simulation = Simulation.of(config, devices)
-        log = np.asarray(Simulation.of(config, devices, prices).compute(0))[0, :, 0]
+        log = Simulation.of(config, devices, prices).chunk(0)[0, :, 0]
     marks = START * np.exp(log.astype(np.float64))
-    ours = np.asarray(simulation.compute(0)["accounts_liquidated"])[..., 0]
+    ours = simulation.chunk(0)["accounts_liquidated"][..., 0]
     theirs = _lrvx(levels, marks)[1].reshape(hours, -1).sum(axis=1)
     if not (ours == theirs).all():
         raise RunError(
             f"lrvx liquidates {theirs.sum()} of {size} positions and we {ours.mean(axis=0).sum():g}, or at other "
             "hours; nothing was timed."
         )
-    contestants = {"ours": lambda: finish(simulation.compute), "theirs": lambda: _lrvx(levels, marks)[0]}
+    contestants = {"ours": lambda: finish(simulation), "theirs": lambda: _lrvx(levels, marks)[0]}
     seconds = in_turns(contestants, turns)
     ticks = size * len(marks)
     return Peer(

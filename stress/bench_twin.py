@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from stress.bench_given import SUMS, Given
-from stress.spec import BLOCK, RunError
+from stress.spec import RunError
 
 SOURCES = Path(__file__).resolve().parents[1] / "tests" / "bench"
 NAMES = {"cpp": "C++", "numba": "numba", "numpy": "NumPy"}
@@ -98,7 +98,7 @@ def _cpp(given: Given, threads: int) -> Callable[[], Answer] | None:
         return None
     folder = Path(tempfile.mkdtemp(prefix="liqstress-"))
     _, venues, assets, _ = given.shape
-    sizes = [f"-DVENUES={venues}", f"-DASSETS={assets}", f"-DENTRIES={given.rows.shape[3]}", f"-DBLOCK={BLOCK}"]
+    sizes = [f"-DVENUES={venues}", f"-DASSETS={assets}", f"-DENTRIES={given.rows.shape[3]}"]
     flags = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-Wno-psabi", *sizes]
     source, binary = SOURCES / "step_twin.cpp", folder / "step_twin"
     if subprocess.run([compiler, *flags, str(source), "-o", str(binary)], capture_output=True).returncode:

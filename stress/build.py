@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,22 @@ from stress_kernels.world import (
 )
 
 from stress.book import Book, PastTrigger, Schedule, compile_book
+from stress.capping import capped
 from stress.collateral import AllAccounts, read_accounts
+from stress.conditions import conditions
 from stress.config import Run
-from stress.cross import CrossAccounts, Currencies, PastMargin, coins_held, compile_accounts, paths_together
-from stress.money import currencies, deviation, transfers, vaults, volume
+from stress.cross import (
+    CrossAccounts,
+    Currencies,
+    PastMargin,
+    coins_held,
+    compile_accounts,
+    defaulting,
+    joined,
+    losses_of,
+    paths_together,
+)
+from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.prices import load_replay
 from stress.scenarios import Diffusion, Prescribed, Replay
 from stress.shock import Shock, compile_shock
@@ -126,10 +138,16 @@ def _accounts(
         return None
     try:
         return compile_accounts(
-            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run)
-        )
+            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run),
+            losses_of(run, cross),
+        )  # fmt: skip
     except PastMargin as error:
         row, venue = cross.row[error.account], list(run.venues)[cross.venue[error.account]]
+        if row < 0:
+            raise InputError(
+                f"overlays[{-1 - row}].equity_usd is {error.equity:g} USD, expected more than the {error.required:g} "
+                "USD that its positions require at the starting prices. Raise it, or make them smaller."
+            ) from None
         raise InputError(
             f"{run.portfolio.positions or 'population'}: row {row + 1}, equity of this account at '{venue}' is "
             f"{error.equity:g} USD at the starting prices, expected more than the {error.required:g} USD that its "
@@ -167,23 +185,33 @@ def _replay(run: Run) -> dict[str, np.ndarray]:
 
 def _tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
     """Floors (padded with infinity) and rates (padded with the last; 0 where not listed), (v a tier)."""
-    listed = {(v, a): run.venues[v].markets[a].tiers for v in run.venues for a in run.markets(v)}
-    most = max(len(tiers) for tiers in listed.values())
+    listed = {(v, a): run.brackets(v, a) for v in run.venues for a in run.markets(v)}
+    most = max(len(floors) for floors, _ in listed.values())
     floor = np.full((len(run.venues), len(run.assets), most), np.inf)
     rate = np.zeros_like(floor)
     for i, venue in enumerate(run.venues):
         for j, asset in enumerate(run.assets):
-            tiers = listed.get((venue, asset), ())
-            if tiers:
-                floor[i, j, : len(tiers)] = [tier.floor_usd for tier in tiers]
-                rate[i, j] = [tier.rate for tier in tiers] + [tiers[-1].rate] * (most - len(tiers))
+            if (venue, asset) in listed:
+                floors, rates = listed[venue, asset]
+                floor[i, j, : len(floors)], rate[i, j, : len(rates)], rate[i, j, len(rates) :] = (
+                    floors,
+                    rates,
+                    rates[-1],
+                )
     return floor, rate
 
 
 def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
-    """All accounts; at venues with a vault, which ladders do not know, one by one."""
+    """All accounts, a cap on leverage applied; at venues with a vault, which ladders do not know, one by one."""
+    everyone, cap = _listed(run, start, single_on_ladders), run.portfolio.leverage_cap
+    if cap is not None:
+        inverse = np.array([[venue.inverse(asset) for asset in run.assets] for venue in run.venues.values()])
+        everyone = capped(everyone, cap, start, inverse)
     with_vault = np.array([venue.vault is not None for venue in run.venues.values()])
-    return _listed(run, start, single_on_ladders).apart(with_vault, len(run.assets))
+    everyone, more = everyone.apart(with_vault, len(run.assets)), defaulting(run, start)
+    if more is None:
+        return everyone
+    return replace(everyone, cross=more if everyone.cross is None else joined(everyone.cross, more))
 
 
 def _listed(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
@@ -215,10 +243,10 @@ def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
     for i, (name, venue) in enumerate(run.venues.items()):
         for j, asset in enumerate(run.assets):
             if asset in run.markets(name):
-                tiers = venue.markets[asset].tiers
+                floor, rate = run.brackets(name, asset)
                 schedules[i, j] = Schedule(
-                    floor=np.array([tier.floor_usd for tier in tiers]),
-                    rate=np.array([tier.rate for tier in tiers]),
+                    floor=floor,
+                    rate=rate,
                     fee=venue.liquidation_fee_bps / 1e4,
                     fee_in_trigger=venue.fee_in_trigger,
                     staging=venue.staging,
@@ -273,9 +301,10 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
         takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
         inverse=None if money is None else host(money.inverse),
-        deviation=None if money is None else deviation(run),
+        conditions=conditions(run, coins=money is not None),
         vaults=vaults(run),
         transfers=transfers(run),
+        breakers=breakers(run),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,

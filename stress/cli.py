@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 import typer.core
 
+from stress import cli_tail
 from stress.spec import InputError, RunError
 
 if TYPE_CHECKING:
     import xarray as xr
+    from matplotlib.figure import Figure
 
     from stress.config import Run
 
@@ -48,13 +51,15 @@ app = typer.Typer(
 )  # fmt: skip
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the run.", show_default=False)]
-Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
-Levels = Annotated[str, typer.Option(metavar="PER CENT", help="Levels, separated by commas.")]
 Paths = Annotated[int | None, typer.Option(help="Number of paths instead of the config's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the config's.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Another value, such as impact.rho=0.3; any number of times."),
+]
+Policies = Annotated[
+    list[Path] | None,
+    typer.Option("--policy", metavar="FILE", help="Policy to put over the config; any number of times."),
 ]
 Prices = Annotated[Path | None, typer.Option(help="Folder of price files instead of the config's.")]
 Device = Annotated[
@@ -70,17 +75,22 @@ def run(
     seed: Seed = None,
     device: Device = "auto",
     overrides: Set = None,
+    policies: Policies = None,
     prices: Prices = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished or damaged store.")] = False,
 ) -> None:
-    """Simulate a run, keep it with its picture, print its figures. A run that is there already is shown again."""
+    """Simulate a run or a suite, keep it, print its figures. One that is there already is shown again."""
     from stress import console
-    from stress.config import digest
+    from stress.config import digest, load_config
     from stress.devices import choose
     from stress.run import default_store, is_finished
     from stress.run import run as simulate
+    from stress.suite import is_suite
 
-    spec = _load(config, paths, seed, overrides, prices)
+    given = _given(paths, seed, overrides, policies, prices)
+    if is_suite(config):
+        return _run_suite(config, given, out, device, resume=resume)
+    spec = load_config(config, **given)
     store = default_store(spec) if out is None else out
     again = is_finished(store, digest(spec)) and not resume
     if again:
@@ -90,92 +100,82 @@ def run(
         typer.echo(f"device {device}: {choose(device).name}", err=True)
         with console.progress() as report:
             ds = simulate(spec, store, device=device, resume=resume, progress=report)
-    console.show_run(ds, store, _picture(ds, store, anew=not again))
+    return console.show_run(ds, store, _picture(ds, store, anew=not again))
+
+
+def _run_suite(config: Path, given: dict[str, Any], out: Path | None, device: Device, *, resume: bool) -> None:
+    from stress import console
+    from stress.devices import choose
+    from stress.suite import read_suite
+    from stress.suite_run import run_suite, suite_store
+    from stress.suite_table import show_suite
+
+    plan = read_suite(config, **given)
+    store = suite_store(plan) if out is None else out
+    typer.echo(f"device {device}: {choose(device).name}", err=True)
+    with console.progress() as report:
+        ds = run_suite(plan, store, device=device, resume=resume, progress=report)
+    show_suite(ds, store)
 
 
 @app.command()
-def show(store: Store) -> None:
-    """Print the figures of a finished run again."""
+def show(
+    store: Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)],
+) -> None:
+    """Print the figures of a finished run or suite again."""
     from stress import console
     from stress.run import open_sound
 
     ds = open_sound(store)
-    console.show_run(ds, store, _picture(ds, store, anew=False))
+    if ds.attrs.get("kind") == "suite":
+        from stress.suite_table import show_suite
+
+        return show_suite(ds, store)
+    return console.show_run(ds, store, _picture(ds, store, anew=False))
 
 
 @app.command()
-def tail(
-    store: Store,
-    variable: Annotated[
-        Literal["hour", "day", "drawdown"],
-        typer.Option(help="Largest hour or 24 hours of liquidations of a run, or largest fall of a fund."),
-    ] = "hour",
-    pool: Annotated[str | None, typer.Option(help="Fund, as VENUE/NAME, for drawdown.", show_default=False)] = None,
-    threshold: Annotated[
-        float | None, typer.Option(metavar="USD", help="Where the tail begins.", show_default="the lowest that fits")
-    ] = None,
-    levels: Levels = "99,99.9,99.97",
-) -> None:
-    """Fit the tail of a finished run: quantiles beyond its paths, with intervals and the thresholds compared."""
-    from stress import console_tail, plots, plots_tail
-    from stress.run import open_sound
-    from stress.tail import tail as fit
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN...", help="Stores, the base first; STORE#SCENARIO/POLICY; or one suite.",
+                       show_default=False),
+    ],
+) -> None:  # fmt: skip
+    """Compare policies on the same paths with the first: paired differences, and who pays in each."""
+    from stress import comparison_table, console
+    from stress.comparison_plot import comparison_picture
 
-    ds = open_sound(store)
-    found = fit(ds, variable, pool=pool, threshold=threshold, levels=_levels(levels))
-    stem = store.with_suffix("") if store.suffix == ".zarr" else store
-    name = f"{stem.name}-tail-{variable}" + (f"-{pool}" if pool else "").replace("/", "-")
-    picture = stem.with_name(f"{name}.png")
-    plots.save(plots_tail.tail_figure(found, ds.attrs["name"]), picture)
-    console_tail.show_tail(found, ds.attrs["name"], picture)
+    for found in comparison_table.comparisons(runs):
+        comparison_table.print_comparison(found, console.console())
+        picture = _saved(comparison_picture(found), comparison_table.picture_of(runs, found), "the runs are safe")
+        typer.echo(f"picture  {picture}, .svg\n")
+
+
+cli_tail.add_to(app)
 
 
 @app.command()
-def funds(store: Store, levels: Levels = "99,99.9,99.97") -> None:
-    """Say how large the insurance funds of a finished run would have to be, and how far that can be relied on."""
-    from stress import console_tail
-    from stress.fund_size import fund_sizes
-    from stress.run import open_sound
-
-    ds = open_sound(store)
-    console_tail.show_funds(fund_sizes(ds, _levels(levels)), ds.attrs["name"], ds.sizes["path"])
-
-
-@app.command()
-def cover(
+def check(
     config: Config,
-    move: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ASSET=SHARE", help="Move of an index, such as BTC=-0.2; any number of times."),
-    ] = None,
-    worst_of: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Take the moves of a finished run's worst path.", show_default=False),
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="How many accounts default.")] = 2,
+    paths: Paths = None,
+    seed: Seed = None,
     overrides: Set = None,
+    policies: Policies = None,
     prices: Prices = None,
 ) -> None:
-    """Set each insurance fund against the default of its N largest accounts under a move of prices."""
-    from stress import console_tail
-    from stress.cover import cover as covered
-    from stress.cover import worst_moves
-    from stress.run import open_sound
-
-    moves = {} if worst_of is None else worst_moves(open_sound(worst_of))
-    moves |= dict(_move(text) for text in move or ())
-    found = covered(_load(config, None, None, overrides, prices), moves, n)
-    console_tail.show_cover(found, moves, n)
-
-
-@app.command()
-def check(config: Config, paths: Paths = None, seed: Seed = None, overrides: Set = None, prices: Prices = None) -> None:
     """Check a config and every row it names without running; print it with all defaults, as TOML."""
     from stress import console
     from stress.build import build
-    from stress.config import digest
+    from stress.config import digest, load_config
+    from stress.suite import is_suite, read_suite
 
-    spec = _load(config, paths, seed, overrides, prices)
+    given = _given(paths, seed, overrides, policies, prices)
+    if is_suite(config):
+        for cell in read_suite(config, **given).runs.values():
+            typer.echo(console.facts_of(build(cell), cell)[0])
+        return
+    spec = load_config(config, **given)
     digest(spec)
     for line in console.facts_of(build(spec), spec):
         typer.echo(f"# {line}")
@@ -185,7 +185,7 @@ def check(config: Config, paths: Paths = None, seed: Seed = None, overrides: Set
 @app.command()
 def schema() -> None:
     """Print the JSON schema of a run's TOML file, for editors."""
-    from stress.config import schema as whole
+    from stress.schema import schema as whole
 
     typer.echo(json.dumps(whole(), indent=2))
 
@@ -259,34 +259,121 @@ def fit_shocks(
     typer.echo(to_toml(fitted, " ".join(made), facts["period"], facts), nl=False)
 
 
+@app.command("map")
+def price_levels(
+    config: Config,
+    block: Annotated[float, typer.Option(help="Size of the block of reproduction numbers [USD].")] = 10e6,
+    depth: Annotated[float, typer.Option(help="How many times thinner than usual the block finds the books.")] = 1.0,
+    file: Annotated[Path | None, typer.Option("--csv", help="File for every level.", show_default=False)] = None,
+    picture: Annotated[Path | None, typer.Option(help="PNG to draw; an SVG beside it.", show_default=False)] = None,
+    overrides: Set = None,
+    prices: Prices = None,
+    device: Device = "auto",
+) -> None:
+    """What is closed at every price level before any path, and what a block of orders triggers there."""
+    from stress import printed
+    from stress.levels import Levels
+
+    if not 0 < block < float("inf"):
+        raise InputError(f"--block is {block:g}, expected a number above 0. Give the size of an order in USD, as 1e7.")
+    if not 1 <= depth < float("inf"):
+        raise InputError(f"--depth is {depth:g}, expected a number of at least 1. Leave it out for the usual depth.")
+    levels = Levels(_load(config, None, None, overrides, prices), device=device)
+    closed, number = levels.liquidation_map(), levels.reproduction_number(block_usd=block, depth=depth)
+    printed.print_levels(closed, number)
+    if file is not None:
+        printed.write_levels(closed, number, file)
+    if picture is not None:
+        from stress.plots_levels import levels_picture
+
+        picture = _drawn(lambda: levels_picture(closed, number), picture)
+    printed.print_files(csv=file, picture=picture)
+
+
+@app.command()
+def amplify(
+    config: Config,
+    paths: Paths = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    overrides: Set = None,
+    prices: Prices = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished or damaged stores.")] = False,
+) -> None:
+    """How much more is liquidated because forced orders move prices: a run against its twin without impact."""
+    from stress import console, printed
+    from stress.amplify import run_both, twin_of
+    from stress.plots_twins import amplification_picture
+    from stress.run import default_store
+    from stress.twins import compare
+
+    spec = _load(config, paths, seed, overrides, prices)
+    twin_of(spec)  # Refused before the bar is drawn.
+    with console.progress() as report:
+        ds, twin = run_both(spec, device=device, resume=resume, progress=report)
+    printed.print_amplification(compare(ds, twin), spec.name)
+    store = default_store(spec)
+    picture = _drawn(lambda: amplification_picture(ds, twin), store.with_name(f"{store.stem}-amplification.png"))
+    printed.print_files(store=store, picture=picture)
+
+
+@app.command()
+def explain(
+    store: Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)],
+    path: Annotated[
+        str, typer.Option(help="A number; worst: with the largest hour; fund: where funds fall most.")
+    ] = "worst",
+    venue: Annotated[str | None, typer.Option(help="Volumes of this venue alone.", show_default="all")] = None,
+    asset: Annotated[str | None, typer.Option(help="Volumes of this asset alone.", show_default="all")] = None,
+    file: Annotated[Path | None, typer.Option("--csv", help="File for every step.", show_default=False)] = None,
+    device: Device = "auto",
+) -> None:
+    """What happened on one path of a finished run, minute by minute, computed again from its seed."""
+    from stress import printed
+    from stress.drilldown import explain as explained
+    from stress.plots_path import path_picture
+    from stress.results import open_run
+    from stress.timeline import refuse_unknown, timeline
+
+    refuse_unknown(open_run(store), venue, asset)
+    steps = explained(store, path, device=device)
+    of = timeline(steps, venue, asset)
+    printed.print_path(steps, of, venue, asset)
+    if file is not None:
+        printed.write_path(of, file)
+    stem = store.with_suffix("") if store.suffix == ".zarr" else store
+    name = "-".join([stem.name, f"path-{steps.attrs['path']}", *(x for x in (venue, asset) if x is not None)])
+    picture = _drawn(lambda: path_picture(steps, venue, asset), stem.with_name(f"{name}.png"))
+    printed.print_files(csv=file, picture=picture)
+
+
+def _drawn(figure: Callable[[], Figure], file: Path) -> Path:
+    """A picture in its files; the PNG's name."""
+    from stress.drawing import save
+
+    try:
+        return save(figure(), file)[0]
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written: {error.strerror}. Give another place, or mend this one.") from error
+
+
 def _load(config: Path, paths: int | None, seed: int | None, overrides: list[str] | None, prices: Path | None) -> Run:
     """The config of a command line."""
-    from stress.config import load_config, parse_override
+    from stress.config import load_config
 
-    given = dict(parse_override(text) for text in overrides or ())
-    return load_config(config, paths=paths, seed=seed, prices=prices, overrides=given)
-
-
-def _levels(text: str) -> list[float]:
-    """Levels of a command line, in per cent, as shares."""
-    try:
-        levels = [float(part) / 100 for part in text.split(",")]
-    except ValueError:
-        levels = [0.0]
-    if not all(0.5 < level < 1 for level in levels):
-        raise InputError(f"levels is {text!r}, expected per cents above 50 and below 100, such as 99,99.9. Correct it.")
-    return sorted(round(level, 12) for level in levels)
+    return load_config(config, **_given(paths, seed, overrides, None, prices))
 
 
-def _move(text: str) -> tuple[str, float]:
-    """`BTC=-0.2`."""
-    asset, _, share = text.partition("=")
-    try:
-        return asset.strip(), float(share)
-    except ValueError:
-        raise InputError(
-            f"move is {text!r}, expected ASSET=SHARE, such as BTC=-0.2 for 20 % down. Write it so."
-        ) from None
+def _given(
+    paths: int | None, seed: int | None, overrides: list[str] | None, policies: list[Path] | None, prices: Path | None
+) -> dict[str, Any]:
+    """What a command line says beside the config."""
+    from stress.config import parse_override
+    from stress.policies import read_policy
+
+    values = dict(parse_override(text) for text in overrides or ())
+    read = [read_policy(file) for file in policies or ()]
+    return {"paths": paths, "seed": seed, "prices": prices, "policies": read, "overrides": values}
 
 
 def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:
@@ -295,15 +382,19 @@ def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:
     png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
     if not anew and png.exists() and svg.exists():
         return png
-    from stress.plots import overview, save
+    from stress.plots import overview
+
+    return _saved(overview(ds), png, f"the run is safe in {store}: mend that, then liqstress show {store}")
+
+
+def _saved(figure: Any, png: Path, safe: str) -> Path:
+    """A picture as PNG and SVG."""
+    from stress.plots import save
 
     try:
-        save(overview(ds), png)
+        save(figure, png)
     except OSError as error:
-        png.unlink(missing_ok=True)
-        svg.unlink(missing_ok=True)
-        raise RunError(
-            f"{png}: cannot be written: {error.strerror}. The run is safe in {store}: mend that, then "
-            f"liqstress show {store}."
-        ) from error
+        for written in (png, png.with_suffix(".svg")):
+            written.unlink(missing_ok=True)
+        raise RunError(f"{png}: cannot be written: {error.strerror}. {safe[0].upper()}{safe[1:]}.") from error
     return png

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.leverage import LeverageCap
+from stress.maintenance import Array
+from stress.merge import merged
 from stress.overlays import Overlay, check_overlays
+from stress.policies import Policy
 from stress.population import Population
 from stress.portfolio import Terms
 from stress.prices import find_file
 from stress.scenarios import Merton, Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.venues import Venue
-
-_BOUNDS = {
-    "ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum", "min_length": "minItems",
-}  # fmt: skip
 
 
 class Asset(Spec):
@@ -77,6 +78,9 @@ class Portfolio(Spec):
     block_usd: NonNegative = 0.0
     """Hedgers who never trade, one-sided, spread like the accounts' longs; counts towards open interest only [USD]."""
 
+    leverage_cap: LeverageCap | None = None
+    """On the leverage of accounts at the start; none where absent."""
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.positions is None) == (self.population is None):
@@ -113,8 +117,8 @@ class Run(Spec):
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
     chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
-    """Paths between two writes, the size of a shard of the store: below 512, or a multiple of it. With many accounts on
-    cross margin fewer paths are simulated together, and a chunk below 512 is a multiple of those."""
+    """Paths between two writes, the size of a shard of the store: at most 1024, or a multiple of it. With many accounts
+    on cross margin fewer paths are simulated together, and a chunk below 1024 is a multiple of those."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
     impact: Impact = Impact()
@@ -128,7 +132,9 @@ class Run(Spec):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.chunk > BLOCK and self.chunk % BLOCK:
-            raise ValueError(f"chunk is {self.chunk} paths, expected at most {BLOCK} or a multiple of it. Choose 1024.")
+            raise ValueError(
+                f"chunk is {self.chunk} paths, expected at most {BLOCK} or a multiple of it. Choose {BLOCK}."
+            )
         if 3600 % self.step_seconds:
             raise ValueError(
                 f"step_seconds is {self.step_seconds} s, expected a divisor of an hour (3600 s). "
@@ -190,6 +196,10 @@ class Run(Spec):
         """Assets of the run that a venue lists; others of its markets take no part."""
         return [asset for asset in self.assets if asset in self.venues[venue].markets]
 
+    def brackets(self, venue: str, asset: str) -> tuple[Array, Array]:
+        """Floors [USD] and marginal rates [1] of maintenance in a market."""
+        return self.venues[venue].brackets(asset, self.assets[asset].daily_volatility)
+
     def terms(self, venue: str) -> Terms:
         """What files of positions and collateral may say at a venue."""
         spec = self.venues[venue]
@@ -223,6 +233,7 @@ def load_config(
     paths: int | None = None,
     seed: int | None = None,
     prices: str | Path | None = None,
+    policies: Sequence[Policy] = (),
     overrides: Mapping[str, Any] | None = None,
 ) -> Run:
     """Read a run from a TOML file.
@@ -235,34 +246,61 @@ def load_config(
         paths: Number of paths instead of the file's.
         seed: Seed instead of the file's.
         prices: Folder of price files instead of the file's, relative to the working directory.
+        policies: Put over the file one after another; the run's name ends in theirs.
         overrides: Values by dotted key, such as `{"impact.rho": 0.3}`, put over everything else; files among them
             are relative to the working directory.
 
     Raises:
         InputError: Something is wrong; one line per problem.
     """
+    given = {"paths": paths, "seed": seed, "prices.dir": None if prices is None else str(prices)}
+    given = {key: value for key, value in given.items() if value is not None} | dict(overrides or {})
+    return configured(read_run(path), str(path), policies, given)
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The table in a run's TOML file, with those of the files that it names."""
     path = Path(path)
-    data = read_toml(path)
-    base = path.parent
+    return with_files(read_toml(path), path.parent, str(path))
+
+
+def with_files(data: dict[str, Any], base: Path, origin: str) -> dict[str, Any]:
+    """A table of a run, or a part of one, with those of the files that it names.
+
+    Args:
+        data: The table.
+        base: Folder that names of files are relative to.
+        origin: What the table is, for messages.
+    """
+    data = dict(data)
     if isinstance(data.get("venues"), dict):
-        data["venues"] = {
-            name: _included(value, base, f"{path}: venues.{name}") for name, value in data["venues"].items()
-        }
+        venues = data["venues"].items()
+        data["venues"] = {name: _included(value, base, f"{origin}: venues.{name}") for name, value in venues}
     if "shock" in data:
-        data["shock"] = _included(data["shock"], base, f"{path}: shock")
-    portfolio = data.get("portfolio")
-    if isinstance(portfolio, dict):
+        data["shock"] = _included(data["shock"], base, f"{origin}: shock")
+    if isinstance(data.get("portfolio"), dict):
+        portfolio = data["portfolio"] = dict(data["portfolio"])
         if "population" in portfolio:
-            portfolio["population"] = _included(portfolio["population"], base, f"{path}: portfolio.population")
+            portfolio["population"] = _included(portfolio["population"], base, f"{origin}: portfolio.population")
         for key in ("positions", "collateral"):
             if isinstance(portfolio.get(key), str):
                 portfolio[key] = str(base / portfolio[key])
     if isinstance(data.get("prices"), dict) and isinstance(data["prices"].get("dir"), str):
-        data["prices"]["dir"] = str(base / data["prices"]["dir"])
-    given = {"paths": paths, "seed": seed, "prices.dir": None if prices is None else str(prices)}
-    for key, value in ({k: v for k, v in given.items() if v is not None} | dict(overrides or {})).items():
-        _put(data, key, _included(value, Path(), key) if _FROM_FILE.fullmatch(key) else value, path)
-    return validate(Run, data, str(path))
+        data["prices"] = {**data["prices"], "dir": str(base / data["prices"]["dir"])}
+    return data
+
+
+def configured(
+    data: dict[str, Any], origin: str, policies: Sequence[Policy] = (), given: Mapping[str, Any] | None = None
+) -> Run:
+    """The run that a table of `read_run` means under policies, with values by dotted key put over it."""
+    for policy in policies:
+        data = policy.applied(data)
+        data["name"] = f"{data.get('name', '')}-{policy.name}"
+    data = copy.deepcopy(data)
+    for key, value in (given or {}).items():
+        _put(data, key, _included(value, Path(), key) if _FROM_FILE.fullmatch(key) else value, origin)
+    return validate(Run, data, origin)
 
 
 _FROM_FILE = re.compile(r"shock|portfolio\.population|venues\.[^.]+")
@@ -287,46 +325,39 @@ def _included(value: Any, base: Path, where: str) -> Any:
     if isinstance(value, dict) and "file" in value:
         if not isinstance(value["file"], str):
             raise InputError(f"{where}.file is {value['file']!r}, expected the name of a TOML file. Give one.")
-        return _merged(read_toml(base / value["file"]), {k: v for k, v in value.items() if k != "file"})
+        return merged(read_toml(base / value["file"]), {k: v for k, v in value.items() if k != "file"})
     return value
 
 
-def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key, but for those of another kind; anything else is replaced."""
-    merged = dict(under)
-    for key, value in over.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
-            merged[key] = _merged(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _put(data: dict[str, Any], key: str, value: Any, path: Path) -> None:
+def _put(data: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *tables, last = key.split(".")
     for table in tables:
         data = data.setdefault(table, {})
         if not isinstance(data, dict):
-            raise InputError(f"{path}: {key} cannot be set, {table} is not a table. Set a key that exists.")
+            raise InputError(f"{origin}: {key} cannot be set, {table} is not a table. Set a key that exists.")
     data[last] = value
 
 
 def config_json(run: Run) -> str:
-    """The whole config, defaults and included files too, as one line of JSON."""
-    return json.dumps(run.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    """The whole config, defaults and included files too, as one line of JSON that can be read again.
+
+    Tables keep their order: that of the assets decides who gets which random numbers, and what a matrix means.
+    """
+    return json.dumps(run.model_dump(mode="json"), separators=(",", ":"))
 
 
 def digest(run: Run) -> str:
     """sha256 of everything that decides the numbers: the config, and the bytes of the files it reads."""
-    data = run.model_dump(mode="json")
-    data["portfolio"] |= {key: _file_digest(getattr(run.portfolio, key)) for key in ("positions", "collateral")}
-    files = price_files(run)
-    data["prices"] = {
-        "start": data["prices"]["start"],
-        "files": {asset: _file_digest(str(file)) for asset, file in files.items()},
-    }
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    data, files = run.model_dump(mode="json"), input_digests(run)
+    data["portfolio"] |= {key: files.pop(key) for key in ("positions", "collateral")}
+    data["prices"] = {"start": data["prices"]["start"], "files": files}
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+def input_digests(run: Run) -> dict[str, str | None]:
+    """sha256 of each file that a run reads: positions, collateral (None where absent), and prices by asset."""
+    files = {key: _file_digest(getattr(run.portfolio, key)) for key in ("positions", "collateral")}
+    return files | {asset: _file_digest(str(file)) for asset, file in price_files(run).items()}
 
 
 def price_files(run: Run) -> dict[str, Path]:
@@ -344,28 +375,3 @@ def _file_digest(file: str | None) -> str | None:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}). Give an existing file.") from None
-
-
-def schema() -> dict[str, Any]:
-    """JSON schema of a run's TOML file, for editors."""
-    whole = Run.model_json_schema()
-    described = "A file, and what differs from it; tables merge unless of another kind, anything else is replaced."
-    file = {
-        "type": "object",
-        "properties": {"file": {"type": "string"}},
-        "required": ["file"],
-        "description": described,
-    }
-    run, portfolio = whole["properties"], whole["$defs"]["Portfolio"]["properties"]
-    for table, key in ((run["venues"], "additionalProperties"), (run, "shock"), (portfolio, "population")):
-        table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, table[key]]}
-    return _with_bounds(whole)
-
-
-def _with_bounds(node: Any) -> Any:
-    """A JSON schema in which bounds that pydantic leaves in its own words are in the standard's."""
-    if isinstance(node, list):
-        return [_with_bounds(part) for part in node]
-    if not isinstance(node, dict):
-        return node
-    return {_BOUNDS.get(k, k) if isinstance(v, int | float) else k: _with_bounds(v) for k, v in node.items()}

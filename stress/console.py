@@ -59,7 +59,7 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
 
     out, attrs, rows = console(), ds.attrs, summary_table(ds)
     plain = [row for row in rows if not row.group.startswith(tuple(_ACROSS))]
-    table = plain_table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
+    table = figures_table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
     last = None
     for row in plain:
         if last not in (None, row.group):
@@ -95,7 +95,7 @@ def _across(title: str, prefix: str, rows: Sequence[Row]) -> Table:
     cells = {(row.quantity, row.group): row for row in rows if row.group in groups}
     quantities = {group: [quantity for quantity, of in cells if of == group] for group in groups}
     longest_first = sorted(quantities.values(), key=len, reverse=True)
-    table = plain_table(title, "", *(group.removeprefix(prefix) for group in groups))
+    table = figures_table(title, "", *(group.removeprefix(prefix) for group in groups))
     for quantity in dict.fromkeys(quantity for several in longest_first for quantity in several):
         found = [cells.get((quantity, group)) for group in groups]
         table.add_row(quantity, *(_cell(row) if row else "-" for row in found))
@@ -136,7 +136,7 @@ def facts_of(built: Built, config: Run) -> list[str]:
     ]
 
 
-def plain_table(title: str, *columns: str) -> Table:
+def figures_table(title: str, *columns: str) -> Table:
     """A table whose figures stand to the right; the first column, and a second without a name, hold words."""
     looks: dict[str, Any] = {"title_justify": "left", "title_style": "bold", "box": None, "padding": (0, 2, 0, 0)}
     table = Table(title=escape(title), min_width=len(title), **looks)

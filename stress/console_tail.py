@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from stress.console import console, plain_table
+from stress.console import console, figures_table
 from stress.cover import Cover
 from stress.fund_size import FundSize
 from stress.intervals import Estimate
@@ -28,7 +28,7 @@ _HOW_TO_READ = (
 def show_tail(found: Tail, name: str, picture: Path) -> None:
     """Print levels and diagnostics of a tail."""
     out, tail = console(), found.chosen.fit.tail
-    levels = plain_table(f"{name}: {found.what}", "", " ", "in the paths", _ENDS, "fitted tail", _ENDS)
+    levels = figures_table(f"{name}: {found.what}", "", " ", "in the paths", _ENDS, "fitted tail", _ENDS)
     for level, at in found.levels.items():
         levels.add_row(f"{100 * level:g} % of runs", "at most", *_money(at.seen, exact=True), *_money(at.fitted))
         levels.add_row("", "mean beyond", *_money(at.seen_shortfall), *_money(at.fitted_shortfall))
@@ -38,7 +38,7 @@ def show_tail(found: Tail, name: str, picture: Path) -> None:
         f"tail       above {usd(tail.threshold)}, {percent(tail.chance)} of runs; shape {shape.value:.2f} "
         f"({span(shape, '{:.2f}'.format)}), scale {usd(tail.scale)}\nthreshold  {found.reason}\n"
     )
-    checks = plain_table("other thresholds", "above", "paths", "mean excess", _ENDS, "shape", _ENDS, "fit, p")
+    checks = figures_table("other thresholds", "above", "paths", "mean excess", _ENDS, "shape", _ENDS, "fit, p")
     for candidate in found.candidates:
         checks.add_row(*_diagnostics(candidate))
     out.print(checks)
@@ -52,7 +52,7 @@ def show_funds(found: Mapping[str, FundSize], name: str, paths: int) -> None:
     for pool, fund in found.items():
         chance = f"exhausted in {percent(fund.exhausted.value)} of runs ({span(fund.exhausted, percent)})"
         title = f"{name}: fund {pool} of {usd(fund.size)}, {chance}"
-        rows = plain_table(title, "lasts in", "needs", _ENDS, "fitted tail", _ENDS, "with ADL", "reading")
+        rows = figures_table(title, "lasts in", "needs", _ENDS, "fitted tail", _ENDS, "with ADL", "reading")
         for level, at in fund.levels.items():
             cells = *_money(at.seen, exact=True), *_money(at.fitted), usd(at.with_adl.value), at.reading
             rows.add_row(f"{100 * level:g} % of runs", *cells)
@@ -66,7 +66,7 @@ def show_cover(found: Mapping[str, Cover], moves: Mapping[str, float], n: int) -
     """Print each fund against its largest accounts."""
     text = ", ".join(f"{asset} {100 * move:+.3g} %" for asset, move in moves.items() if move)
     accounts = "row", "copies", "notional", "loss of one"
-    rows = plain_table(f"cover-{n}: {text}", "fund", "size", "losses", "fund / losses", *accounts)
+    rows = figures_table(f"cover-{n}: {text}", "fund", "size", "losses", "fund / losses", *accounts)
     for pool, of in found.items():
         lines = [(f"{d.row:,}", f"{d.copies:.3g}", usd(d.notional), usd(d.loss)) for d in of.defaults[:_SHOWN]]
         more = len(of.defaults) - _SHOWN

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from stress_kernels.account_words import WORD, Words
-from stress_kernels.accounts import Accounts, Collateral, open_holdings
+from stress_kernels.accounts import Accounts, Collateral, Losses, open_holdings
 from stress_kernels.pytree import host
 
 from stress.book import Schedule
+from stress.config import Run
+from stress.overlays import Default
 from stress.portfolio import Positions
 from stress.spec import BLOCK
 from stress.triggers import deductions
@@ -57,8 +59,8 @@ class CrossAccounts:
     def __len__(self) -> int:
         return len(self.cash)
 
-    def where(self, chosen: NDArray[np.bool_]) -> CrossAccounts:
-        """Some of the accounts, in the same order."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> CrossAccounts:
+        """Some of the accounts, or those at these places, in the order given."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         given: dict[str, Any] = {name: x[chosen] for name, x in columns.items() if x is not None}
         return CrossAccounts(**given)
@@ -72,6 +74,33 @@ def joined(*parts: CrossAccounts) -> CrossAccounts:
     }
     all_of: dict[str, Any] = {name: np.concatenate(x) for name, x in (columns | {"coins": coins}).items()}
     return CrossAccounts(**all_of)
+
+
+def defaulting(run: Run, start_price: Array) -> CrossAccounts | None:
+    """Accounts that overlays add, in their order; row -1 - i is that of `overlays[i]`. None without any."""
+    venues, assets = list(run.venues), list(run.assets)
+    mine = [(i, overlay) for i, overlay in enumerate(run.overlays) if isinstance(overlay, Default)]
+    if not mine:
+        return None
+    usd = np.array([[overlay.positions.get(asset, 0.0) for asset in assets] for _, overlay in mine])
+    return CrossAccounts(
+        venue=np.array([venues.index(overlay.venue) for _, overlay in mine], np.int32),
+        quantity=usd / start_price,
+        entry_price=np.where(usd != 0, start_price, 0.0),
+        cash=np.array([overlay.equity_usd for _, overlay in mine]),
+        count=np.ones(len(mine)),
+        row=np.array([-1 - i for i, _ in mine]),
+    )
+
+
+def losses_of(run: Run, cross: CrossAccounts) -> dict[int, tuple[int, float]]:
+    """What accounts lose elsewhere: step and USD, by their number."""
+    found = {}
+    for number in np.flatnonzero(cross.row < 0):
+        overlay = run.overlays[-1 - cross.row[number]]
+        assert isinstance(overlay, Default)
+        found[int(number)] = (int(overlay.start_minutes * 60 // run.step_seconds), overlay.loss_usd)
+    return found
 
 
 def one_by_one(positions: Positions, row: NDArray[np.int64], assets: int) -> CrossAccounts:
@@ -116,6 +145,7 @@ def compile_accounts(
     dtype: str = "float64",
     currencies: Currencies | None = None,
     volatility: Array | None = None,
+    losses: Mapping[int, tuple[int, float]] | None = None,
 ) -> Accounts:
     """Lay accounts into blocks of one venue, in the order of the price move that can reach them; many by direction too.
 
@@ -129,6 +159,7 @@ def compile_accounts(
         currencies: Coins that are money; needed where an account has any, or an inverse contract.
         volatility: Of each asset, in any unit; how far each price is expected to move against the others. It decides
             how seldom accounts are looked at, not what is found.
+        losses: What accounts lose elsewhere: step and USD, by their number.
 
     Raises:
         PastMargin: An account would be liquidated before the first step.
@@ -202,8 +233,24 @@ def compile_accounts(
         barrier=None if barrier is None else host(barrier, dtype),
         pace=host(pace, dtype),
         words=words,
+        losses=_losses(losses, order, place, dtype) if losses else None,
         pairs=PAIRS,
         memory=any(s.pause_steps > 0 or isinstance(s.staging, FractionStaging) for s in first.values()),
+    )
+
+
+def _losses(
+    losses: Mapping[int, tuple[int, float]], order: NDArray[np.int64], place: NDArray[np.int64], dtype: str
+) -> Losses:
+    """What accounts lose, by where they lie."""
+    of_account = np.empty_like(place)
+    of_account[order] = place
+    there, (step, usd) = of_account[list(losses)], zip(*losses.values(), strict=True)
+    return Losses(
+        block=host(there // BLOCK_OF_ACCOUNTS, np.int32),
+        member=host(there % BLOCK_OF_ACCOUNTS, np.int32),
+        step=host(step, np.int32),
+        usd=host(usd, dtype),
     )
 
 

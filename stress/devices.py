@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stress.spec import BLOCK, InputError
+from stress.spec import InputError
 
 Kind = Literal["auto", "cpu", "gpu"]
 _CACHE = "LIQSTRESS_CACHE"
@@ -16,7 +16,7 @@ _CACHE = "LIQSTRESS_CACHE"
 
 @dataclass(frozen=True)
 class Devices:
-    """Devices of one kind, to share a chunk of paths between."""
+    """Devices of one kind, to share paths between."""
 
     kind: str
     """`cpu` or `gpu`."""
@@ -26,12 +26,6 @@ class Devices:
     def name(self) -> str:
         """For people: kind, number and model."""
         return f"{self.kind} ({len(self.all)} x {self.all[0].device_kind})"
-
-    def dividing(self, chunk: int, together: int = BLOCK) -> Devices:
-        """As many of them as share a chunk evenly, in whole blocks of paths simulated `together` where it has any."""
-        shares = chunk // together if chunk % together == 0 else chunk
-        count = next(n for n in range(len(self.all), 0, -1) if shares % n == 0)
-        return Devices(self.kind, self.all[:count])
 
 
 def cache_folder() -> Path:
@@ -54,6 +48,14 @@ def prepare() -> None:
         jax.config.update("jax_compilation_cache_dir", str(cache_folder()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def precise(dtype: str) -> None:
+    """Have JAX compute in 64 bits where a run asks for it."""
+    import jax
+
+    if dtype == "float64" and not jax.config.jax_enable_x64:
+        jax.config.update("jax_enable_x64", True)
 
 
 def choose(kind: Kind = "auto") -> Devices:

@@ -1,4 +1,4 @@
-"""What backs accounts and venues, as arrays: coins that are money, their volumes and pegs, vaults, transfers."""
+"""What backs accounts and venues, as arrays: coins that are money, their volumes, vaults, transfers, breakers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from stress_kernels.pytree import host
-from stress_kernels.world import Transfers, Vaults
+from stress_kernels.world import Breakers, Transfers, Vaults
 
 from stress.config import Run
 from stress.cross import CrossAccounts, Currencies
@@ -21,19 +21,6 @@ def currencies(run: Run, cross: CrossAccounts | None) -> Currencies | None:
         return None
     haircut = np.array([[venue.haircuts.get(asset, 0.0) for asset in assets] for venue in venues])
     return Currencies(haircut, inverse)
-
-
-def deviation(run: Run) -> Any:
-    """Log price of every token at every venue against its index, (step v a); none where all keep their pegs."""
-    if not run.overlays:
-        return None
-    venues, assets, steps = list(run.venues), list(run.assets), run.horizon_hours * 3600 // run.step_seconds
-    table = np.zeros((steps, len(venues), len(assets)))
-    for overlay in run.overlays:
-        table[:, venues.index(overlay.venue), assets.index(overlay.token)] += overlay.log_deviation(
-            run.step_seconds, steps
-        )
-    return host(table, run.dtype)
 
 
 def vaults(run: Run) -> Vaults | None:
@@ -72,6 +59,21 @@ def transfers(run: Run) -> Transfers | None:
     if max(source) < 0:
         return None
     return Transfers(source=host(source, np.int32), floor=host(floor, run.dtype))
+
+
+def breakers(run: Run) -> Breakers | None:
+    """The venues' circuit breakers; none where no venue has one."""
+    specs, dt = [venue.breaker for venue in run.venues.values()], run.step_seconds
+    if not any(specs):
+        return None
+    steps = [1 if b is None else max(1, round(b.minutes * 60 / dt)) for b in specs]
+    return Breakers(
+        move=host([np.inf if b is None else b.move for b in specs], run.dtype),
+        steps=host(steps, np.int32),
+        pause=host([0 if b is None else np.ceil(b.pause_minutes * 60 / dt - 1e-9) for b in specs], np.int32),
+        listed=host([[asset in venue.markets for asset in run.assets] for venue in run.venues.values()]),
+        window=max(steps),
+    )
 
 
 def volume(run: Run) -> list[float]:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from stress import absorbers, intervals, risk
+from stress.drawing import BLACK, BLUE, GREY, PALETTE, SKY, VERMILION, axes_of, hold, legend, plain_log
+from stress.drawing import save as save
 from stress.results import by_path, sound, weights
 
 if TYPE_CHECKING:
     import xarray as xr
 
-BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
-    "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
-)  # fmt: skip
-"""The palette of Okabe and Ito: told apart with any colour vision."""
-PALETTE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, BLACK)
-"""In which order several lines or bars of one picture take them."""
-_GREY = "#555555"
 _WORST = 0.01
 
 
@@ -48,7 +41,7 @@ def overview(ds: xr.Dataset) -> Figure:
     for ax in axes[len(panels) :]:
         ax.set_axis_off()
     fig.suptitle(takeaway(kept), fontsize=14, fontweight="bold", x=0.015, y=1 - 0.14 / height, ha="left")
-    fig.text(0.015, 0.11 / height, _caption(ds, kept), fontsize=9, color=_GREY)
+    fig.text(0.015, 0.11 / height, _caption(ds, kept), fontsize=9, color=GREY)
     return fig
 
 
@@ -82,7 +75,7 @@ def _exhausted(ds: xr.Dataset, weight: np.ndarray) -> str:
 
 def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Fan chart: quantiles over paths of the volume liquidated in each hour."""
-    ds, ax = sound(ds), _axes(ax, "Liquidations of each hour, quantiles over paths")
+    ds, ax = sound(ds), axes_of(ax, "Liquidations of each hour, quantiles over paths")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     levels = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
     lines = np.array([intervals.quantile(hour, levels, weight) for hour in volume.T]).T / 1e6
@@ -92,24 +85,24 @@ def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     low, quarter, middle, upper, high, rare = np.maximum(lines, floor)
     edges = np.arange(volume.shape[1] + 1)
     for bottom, top, alpha, label in ((low, high, 0.3, "5 to 95 %"), (quarter, upper, 0.65, "25 to 75 %")):
-        ax.fill_between(edges, _hold(bottom), _hold(top), step="post", color=SKY, alpha=alpha, lw=0, label=label)
-    ax.step(edges, _hold(middle), where="post", color=BLUE, lw=2, label="median")
-    ax.step(edges, _hold(rare), where="post", color=VERMILION, lw=1.5, label="99 %")
+        ax.fill_between(edges, hold(bottom), hold(top), step="post", color=SKY, alpha=alpha, lw=0, label=label)
+    ax.step(edges, hold(middle), where="post", color=BLUE, lw=2, label="median")
+    ax.step(edges, hold(rare), where="post", color=VERMILION, lw=1.5, label="99 %")
     ax.set_yscale("log")
-    _plain_log(ax, "y")
+    plain_log(ax, "y")
     if (lines <= 0).any():
         ax.set_ylim(bottom=floor)
         x, side = (0.99, "right") if lines[-1, -1] <= 0 else (0.01, "left")
-        ax.annotate("at the lower edge: zero", (x, 0.02), xycoords="axes fraction", fontsize=8, color=_GREY, ha=side)
+        ax.annotate("at the lower edge: zero", (x, 0.02), xycoords="axes fraction", fontsize=8, color=GREY, ha=side)
     ax.set(xlim=(0, edges[-1]), xlabel="hours since the start [h]", ylabel="liquidated in the hour [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
-    _legend(ax, ncols=4)
+    legend(ax, ncols=4)
     return ax
 
 
 def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Share of all hours above a volume, with its interval, and the headline hour."""
-    ds, ax = sound(ds), _axes(ax, "How often an hour is worse")
+    ds, ax = sound(ds), axes_of(ax, "How often an hour is worse")
     weight, volume = weights(ds), by_path(ds, "liquidation_volume", "hour")
     headline = risk.HOUR_THRESHOLD_USD
     start = max(intervals.quantile(volume, [0.3], weight)[0], volume.max() * 1e-5, 1e3)
@@ -132,9 +125,9 @@ def exceedance(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     right = max(grid[-1], headline * (headline / grid[0]) ** (1 / 3))
     ax.set(xscale="log", yscale="log", ylim=(smallest / 3, 1), xlim=(grid[0] / 1e6, right / 1e6))
     ax.set(xlabel="liquidated in an hour [M USD]", ylabel="share of all hours above it [%]")
-    _plain_log(ax, "x")
-    _plain_log(ax, "y", 100)
-    _legend(ax, ncols=2)
+    plain_log(ax, "x")
+    plain_log(ax, "y", 100)
+    legend(ax, ncols=2)
     return ax
 
 
@@ -145,7 +138,7 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """
     ds = sound(ds)
     weight, funds, vaults = weights(ds), absorbers.funded(ds), absorbers.vaulted(ds)
-    ax = _axes(ax, "Equity of the insurance funds" + (" and vaults" if vaults.any() else ""))
+    ax = axes_of(ax, "Equity of the insurance funds" + (" and vaults" if vaults.any() else ""))
     lines = [(str(ds["pool"].values[f]), *(ds[name].values[:, :, f] for name in ("fund_equity", "fund_low")))
              for f in np.flatnonzero(funds)]  # fmt: skip
     lines += [(f"{ds['venue'].values[v]}/vault", *(2 * [ds["vault_equity"].values[:, :, v]]))
@@ -159,29 +152,29 @@ def fund_equity(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         ax.plot(hours, fan[:, 1], marker, color=colour, lw=2, label=name)
         ax.plot(hours, low.min(axis=0) / 1e6, color=colour, lw=1, ls=":")
     if not lines:
-        ax.annotate("no fund has money", (0.5, 0.5), xycoords="axes fraction", ha="center", color=_GREY)
+        ax.annotate("no fund has money", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
     ax.axhline(0, color=BLACK, lw=0.8)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     ax.set(xlim=(0, hours[-1] + 0.02 * len(hours)), xlabel="hours since the start [h]", ylabel="equity [M USD]")
     ax.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 3, 6, 10], integer=True))
-    keys = [Line2D([], [], color=_GREY, lw=8, alpha=0.3), Line2D([], [], color=_GREY, lw=1, ls=":")]
+    keys = [Line2D([], [], color=GREY, lw=8, alpha=0.3), Line2D([], [], color=GREY, lw=1, ls=":")]
     handles, names = ax.get_legend_handles_labels()
     names += ["1 to 99 %", "lowest"]
-    _legend(ax, [*handles, *keys], names, ncols=5 if len(names) <= 5 and len("".join(names)) <= 48 else 3)
+    legend(ax, [*handles, *keys], names, ncols=5 if len(names) <= 5 and len("".join(names)) <= 48 else 3)
     return ax
 
 
 def absorption(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """What each layer took per path: the mean of all paths, and of the 1 % on which funds and vaults lost most."""
     ds = sound(ds)
-    ax = _axes(ax, "What absorbed the forced orders, per run")
+    ax = axes_of(ax, "What absorbed the forced orders, per run")
     return _amounts(ds, by_path(ds, "absorbed_volume", "layer"), ds["layer"].values, "taken in a run", ax)
 
 
 def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Coins of collateral sold per path, by token, as `absorption`."""
     ds = sound(ds)
-    ax = _axes(ax, "Collateral sold in the spot market, per run")
+    ax = axes_of(ax, "Collateral sold in the spot market, per run")
     sold = by_path(ds, "collateral_sold", "asset")
     some = (sold > 0).any(axis=0)
     return _amounts(ds, sold[:, some], ds["asset"].values[some], "sold in a run", ax)
@@ -190,7 +183,7 @@ def collateral_sold(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     """Share of winners' losses from deleveraging that the top 1 and 10 % of winners bear: median of runs with ADL."""
     ds = sound(ds)
-    ax = _axes(ax, "Who pays for auto-deleveraging (ADL)")
+    ax = axes_of(ax, "Who pays for auto-deleveraging (ADL)")
     paid = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
     found = {name: medians for name, medians in paid.items() if "adl_top_share" in medians}
     for label, name, colour, marker, shift in (
@@ -201,10 +194,10 @@ def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
         for row, share in enumerate(shares):
             _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
-    _rows(ax, list(found))
+    rows_of(ax, list(found))
     ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
     ax.set_xticks(range(0, 101, 20))
-    _legend(ax, ncols=2)
+    legend(ax, ncols=2)
     return ax
 
 
@@ -229,9 +222,9 @@ def _amounts(ds: xr.Dataset, taken: np.ndarray, names: ArrayLike, what: str, ax:
             share = amount / mean.sum() if mean.sum() > 0 else 0.0
             text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
             _beside(ax, text, max(amount / 1e6, left), row + shift, colour)
-    _rows(ax, names)
-    _plain_log(ax, "x")
-    _legend(ax, ncols=2)
+    rows_of(ax, names)
+    plain_log(ax, "x")
+    legend(ax, ncols=2)
     return ax
 
 
@@ -247,70 +240,12 @@ def _beside(ax: Axes, text: str, x: float, y: float, colour: str) -> None:
     ax.annotate(text, (x, y), fontsize=9, color=colour, **place)
 
 
-def _rows(ax: Axes, names: ArrayLike) -> None:
+def rows_of(ax: Axes, names: ArrayLike) -> None:
     """Names of rows at the left, the first one on top."""
     labels = [str(name) for name in np.asarray(names)]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(False, axis="y")
-
-
-def save(fig: Figure, path: str | Path) -> tuple[Path, Path]:
-    """Write a picture as PNG and as SVG; the same figure gives the same bytes.
-
-    Args:
-        fig: The picture.
-        path: Name of the files; `.png` and `.svg` are put in place of its suffix or added.
-
-    Returns:
-        The two files.
-    """
-    path = Path(path)
-    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
-    fig.savefig(png, dpi=150)
-    with mpl.rc_context({"svg.hashsalt": "liqstress"}):
-        fig.savefig(svg, metadata={"Date": None})
-    return png, svg
-
-
-def _axes(ax: Axes | None, title: str) -> Axes:
-    """The axes to draw on, made if there are none, in the house's looks.
-
-    Margins are fixed: automatic layouts differ in the last bit from one time to the next, and so would the files.
-    """
-    if ax is None:
-        fig = Figure(figsize=(6.5, 4.4))
-        fig.subplots_adjust(left=0.14, right=0.96, bottom=0.13, top=0.82)
-        FigureCanvasAgg(fig)
-        ax = fig.subplots()
-    ax.set_title(title, loc="left")
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.grid(True, color="#DDDDDD", lw=0.6)
-    ax.set_axisbelow(True)
-    return ax
-
-
-def _hold(values: np.ndarray) -> np.ndarray:
-    """Values of hours at the edges of hours, for steps."""
-    return np.append(values, values[-1])
-
-
-def _plain_log(ax: Axes, which: str, scale: float = 1) -> None:
-    """Write 0.01, 1, 1,000 instead of powers on a log axis, times `scale`."""
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(numticks=9))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:,.10g}"))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def _legend(ax: Axes, *entries: object, ncols: int) -> None:
-    """A legend between the title and the picture, where it hides nothing; the title moves up to make room."""
-    place: dict[str, object] = {"loc": "lower left", "bbox_to_anchor": (-0.015, 0.985), "ncols": ncols}
-    looks = {"fontsize": 9, "frameon": False, "columnspacing": 1.2, "handlelength": 1.5}
-    legend = ax.legend(*entries, **place, **looks)  # type: ignore[arg-type]
-    lines = -(-len(legend.get_texts()) // ncols)
-    ax.set_title(ax.get_title(loc="left"), loc="left", fontsize=11.5, pad=9 + 15 * lines)
 
 
 def _caption(ds: xr.Dataset, kept: xr.Dataset) -> str:

@@ -59,8 +59,8 @@ class Positions:
     def __len__(self) -> int:
         return len(self.quantity)
 
-    def where(self, chosen: NDArray[np.bool_]) -> Positions:
-        """Some of the positions, in the same order."""
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Positions:
+        """Some of the positions, or those at these places, in the order given."""
         return Positions(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 

@@ -22,6 +22,8 @@ LAYERS = ("book", "auction", "takeover", "adl", "remainder")
 """What absorbed it, in the order of the waterfall."""
 WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
 """The same where a venue of the run has a backstop vault."""
+CELL = ("scenario", "policy", "seed")
+"""Dims of a suite's cells, before those of a run."""
 COMPLETE = "complete"
 """Attribute of a store: true once every path is in it."""
 _BLOCK = 1024
@@ -108,6 +110,7 @@ _TABLE = (
     _variable("basis_high", _MARKET, "float32", "1", "perpetual's highest premium over the index within the hour"),
     _variable("open_interest", _MARKET, "float32", "USD", "one-sided, at the end of the hour, at the mark"),
     _variable("accounts_liquidated", _VENUE, "float32", "accounts", "accounts liquidated"),
+    _variable("paused", _VENUE, "float32", "1", "share of the hour in which a circuit breaker stopped liquidations"),
     _variable("first_round_volume", _MARKET, "float32", "USD", "triggered in the first round of each step"),
     _variable("log_weight", "path", "float64", "1", "log likelihood ratio; 0 without importance sampling"),
     _variable("ledger_residual", "path", "float32", "1", "largest relative residual of the ledger at hourly ends"),
@@ -126,7 +129,15 @@ COORDINATES: Mapping[str, Variable] = {
     "layer": Variable("layer", ("layer",), "str", "", "what absorbed the forced order"),
     "pool": Variable("pool", ("pool",), "str", "", "insurance fund, as VENUE/NAME"),
 }
-"""Every dimension, with what its labels are."""
+"""Every dimension of a run, with what its labels are."""
+
+OF_SUITES: Mapping[str, Variable] = {
+    "scenario": Variable("scenario", ("scenario",), "str", "", "what happens"),
+    "policy": Variable("policy", ("policy",), "str", "", "the rules under which it does"),
+    "seed": Variable("seed", ("seed",), "int64", "1", "seed of the random draws"),
+    "config": Variable("config", CELL, "str", "", "config of each cell, as JSON"),
+}
+"""The further dimensions of a suite, and what differs along them."""
 
 
 def coords(run: Run) -> dict[str, np.ndarray]:

@@ -6,10 +6,11 @@ import inspect
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stress.config import Run, config_json, digest
-from stress.devices import Devices, Kind, choose
-from stress.results import VARIABLES, coords, dataset, open_run
+from stress.config import Run, config_json, digest, input_digests
+from stress.devices import Devices, Kind, choose, precise
+from stress.programs import Block, mesh_of, program_of, simulated
+from stress.results import VARIABLES, Variable, coords, dataset, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
 
 if TYPE_CHECKING:
     import xarray as xr
+    from stress_kernels.world import World
+
+    from stress.build import Built
 
 Progress = Callable[[int, int], None]
 """Called with paths done and paths in all."""
@@ -60,49 +65,64 @@ def run(
     """
     path = default_store(config) if out is None else Path(out)
     key = digest(config)
-    if is_finished(path, key) and not (resume and _damaged(path)):
+    if is_finished(path, key) and not (resume and damaged(path)):
         return open_sound(path)
     devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    store = _store(path, config, _provenance(config, key, simulation.devices), resume=resume)
+    attrs = provenance(config, key, simulation.devices)
+    store = open_store(path, list(VARIABLES.values()), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
-    todo = _simulate(simulation, store, wanted, progress or (lambda done, paths: None))
-    ended = time.perf_counter()
-    store.finish(
-        {
-            "end_time": _now(),
-            "wall_seconds": round(ended - began, 3),
-            "paths_computed": todo,
-            "paths_per_second": round(todo / (ended - simulated), 1),
-        }
-    )
+    todo = fill(store, simulation.chunks(wanted), wanted, progress)
+    store.finish(finished(began, simulated, todo))
     return open_run(path)
 
 
-def _simulate(simulation: Simulation, store: Store, wanted: list[int], report: Progress) -> int:
-    """Fill the store with the chunks `wanted`; the number of paths in them."""
+def finished(began: float, simulated: float, todo: int) -> dict[str, Any]:
+    """What a store says of how it was made: when it began, and began to simulate `todo` paths, by `perf_counter`."""
+    ended = time.perf_counter()
+    return {
+        "end_time": _now(),
+        "wall_seconds": round(ended - began, 3),
+        "paths_computed": todo,
+        "paths_per_second": round(todo / (ended - simulated), 1),
+    }
+
+
+def fill(
+    store: Store, chunks: Iterable[tuple[int, Any]], wanted: Sequence[int], progress: Progress | None = None
+) -> int:
+    """Write the chunks `wanted` into a store as they come; the number of paths in them."""
     from jax.errors import JaxRuntimeError
 
+    report = progress or (lambda done, paths: None)
     sizes = {i: stop - start for i, (start, stop) in ((i, store.bounds(i)) for i in wanted)}
-    done = store.paths - sum(sizes.values())
-    report(done, store.paths)
+    done = store.all_paths - sum(sizes.values())
+    report(done, store.all_paths)
     try:
-        for i, arrays in simulation.chunks(wanted):
+        for i, arrays in chunks:
             store.write(i, arrays)
             done += sizes[i]
-            report(done, store.paths)
+            report(done, store.all_paths)
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
         raise RunError(
-            f"{store.path}: the device failed: {reason}. {done} of {store.paths} paths are safe: go on with --resume; "
-            "if memory was short, start again with a smaller chunk."
+            f"{store.path}: the device failed: {reason}. {done} of {store.all_paths} paths are safe: go on with "
+            "--resume; if memory was short, start again with a smaller chunk."
         ) from error
     return sum(sizes.values())
 
 
-def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> Store:
+def open_store(
+    path: Path,
+    variables: Sequence[Variable],
+    coords: Mapping[str, np.ndarray],
+    attrs: Mapping[str, Any],
+    chunk: int,
+    *,
+    resume: bool,
+) -> Store:
     """The store to write to: made, or opened to go on with."""
     if resume and path.exists():
         return Store.resume(path, attrs)
@@ -112,7 +132,7 @@ def _store(path: Path, config: Run, attrs: dict[str, Any], *, resume: bool) -> S
         raise RunError(
             f"{path.parent}: cannot be made: {error.strerror}. Give another place, or mend this one."
         ) from error
-    return Store.create(path, list(VARIABLES.values()), coords(config), attrs, config.chunk)
+    return Store.create(path, variables, coords, attrs, chunk)
 
 
 def is_finished(path: Path, key: str) -> bool:
@@ -128,68 +148,33 @@ def open_sound(path: str | Path) -> xr.Dataset:
         InputError: There is no run at `path`, or it is not finished.
         RunError: A shard is not as it was written; it is named.
     """
-    opened, damaged = open_run(path), _damaged(Path(path))
-    if damaged:
-        i, shard = next(iter(damaged.items()))
+    opened, wrong = open_run(path), damaged(Path(path))
+    if wrong:
+        i, shard = next(iter(wrong.items()))
         raise RunError(
-            f"{shard}: does not match its checksum (chunk {i}; {len(damaged)} chunks are damaged). "
+            f"{shard}: does not match its checksum (chunk {i}; {len(wrong)} chunks are damaged). "
             "The others are safe. Run the same config with --resume to make it anew."
         )
     return opened
 
 
-def _damaged(path: Path) -> dict[int, Path]:
+def damaged(path: Path) -> dict[int, Path]:
     """Chunks of a finished run that are not as they were written, with the file that shows it."""
     store = Store.resume(path, read_attributes(path) or {})
     audit = store.audit()
     return {i: audit.damaged.get(i, path) for i in range(store.chunks) if i not in audit.finished}
 
 
-def simulated(keys: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """Everything of some paths."""
-    from stress_kernels.simulate import simulate
+def laid_out(config: Run, devices: Devices) -> tuple[Built, World, int]:
+    """Tables of a run, its world as these devices have it, and how many paths are a block, of which each has one."""
+    from stress.build import build
 
-    return simulate(shock.paths(keys), ladders, world, accounts)
-
-
-@cache
-def program_of(
-    block: Callable[..., Any], devices: Devices, chunk: int, together: int
-) -> tuple[Callable[..., Any], Any]:
-    """A chunk of paths as one program over devices; runs of equal shapes share what is compiled.
-
-    Args:
-        block: Given the keys of some paths and what all paths share, gives arrays with paths last.
-        devices: Those that share the chunk.
-        chunk: Paths in it.
-        together: Paths that one device computes at a time, at most.
-
-    Returns:
-        The program, of the seed, the chunk's first path and what all paths share, gives arrays with paths first; and
-        its mesh.
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import AxisType, PartitionSpec
-    from stress_kernels.simulate import path_keys
-
-    mesh = jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
-    local = chunk // len(devices.all)
-    size = min(local, together)
-
-    def paths_first(first: Any, seed: Any, *fixed: Any) -> Any:
-        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), block(path_keys(seed, first, size), *fixed))
-
-    def blocks(seed: Any, first: Any, *fixed: Any) -> Any:
-        firsts = first + jax.lax.axis_index("paths") * local + size * jnp.arange(local // size)
-        # A program of one shape, however many paths and devices: another shape may round a last bit otherwise.
-        outputs = jax.lax.map(lambda start: paths_first(start, seed, *fixed), firsts)
-        return jax.tree.map(lambda x: x.reshape(local, *x.shape[2:]), outputs)
-
-    sharded = jax.shard_map(
-        blocks, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec("paths"), check_vma=False
-    )
-    return jax.jit(sharded), mesh
+    precise(config.dtype)
+    built = build(config)
+    if devices.kind == "gpu" and built.accounts is None:
+        # A GPU is filled by paths, not by cores: the whole chunk at once, in its rounds too. Not measured.
+        return built, replace(built.world, lanes=config.chunk), config.chunk
+    return built, built.world, min(config.chunk, built.together)
 
 
 @dataclass(frozen=True)
@@ -197,49 +182,78 @@ class Simulation:
     """A compiled run: gives the arrays of any chunk of paths."""
 
     config: Run
-    compute: Callable[[int], Any]
-    """Starts a chunk and returns its arrays while they are still being made."""
     devices: Devices
-    """Those that share a chunk."""
+    size: int
+    """Paths in a block, of which every device computes one at a time."""
+    start: Callable[..., Any]
+    """Given the first path of each device's block, and a seed or the config's, returns their arrays while they are
+    still being made."""
 
     @classmethod
-    def of(cls, config: Run, devices: Devices, block: Callable[..., Any] = simulated) -> Simulation:
-        """Build world, ladders, accounts and shock, and put them on as many of the devices as share a chunk evenly.
+    def of(cls, config: Run, devices: Devices, block: Block = simulated) -> Simulation:
+        """Build world, ladders, accounts and shock, and put them on the devices.
 
         Args:
             config: The run.
-            devices: Those there are.
-            block: As in `program_of`; another one computes something else with the same tables.
+            devices: Those to use.
+            block: What is computed; another one computes something else with the same tables.
         """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
-        from stress.build import build
+        built, world, size = laid_out(config, devices)
+        program = program_of(block, devices, size)
+        arrays = world, built.ladders, built.shock, built.accounts
+        fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
 
-        if config.dtype == "float64":
-            jax.config.update("jax_enable_x64", True)
-        built = build(config)
-        devices = devices.dividing(config.chunk, built.together)
-        program, mesh = program_of(block, devices, config.chunk, built.together)
-        arrays = built.world, built.ladders, built.shock, built.accounts
-        fixed = jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
-        seed = np.uint32(config.seed)
+        def start(firsts: np.ndarray, seed: int = config.seed) -> Any:
+            return program(firsts.astype(np.int32), np.int32(config.paths), np.uint32(seed), *fixed)
 
-        def compute(i: int) -> Any:
-            return program(seed, np.int32(i * config.chunk), *fixed)
+        return cls(config, devices, size, start)
 
-        return cls(config, compute, devices)
+    def seeded(self, seed: int) -> Simulation:
+        """The same run with another seed."""
+        config = self.config.model_copy(update={"seed": seed})
+        return replace(self, config=config, start=partial(self.start, seed=seed))
 
-    def chunks(self, wanted: list[int]) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """Arrays of each chunk, paths first; the next chunk is computed while one is being written."""
+    def compute(self, wanted: Sequence[int]) -> Iterator[Any]:
+        """Arrays of the blocks of some chunks, in their order, a block for each device at a time, while they are still
+        being made; the last may hold some that nobody wants."""
+        firsts = np.concatenate([self._firsts(i) for i in wanted])
+        devices = len(self.devices.all)
+        for k in range(0, len(firsts), devices):
+            some = firsts[k : k + devices]
+            beyond = np.full(devices - len(some), self.config.paths)
+            yield self.start(np.concatenate([some, beyond]))
+
+    def chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Arrays of each chunk, paths first; the next ones are computed while one is being written."""
         import jax
 
-        ahead = None
-        for k, i in enumerate(wanted):
-            running = ahead if ahead is not None else self.compute(i)
-            jax.block_until_ready(running)
-            ahead = self.compute(wanted[k + 1]) if k + 1 < len(wanted) else None
-            yield i, jax.device_get(running)
+        if not wanted:
+            return
+        started, blocks = self.compute(wanted), deque()
+        ahead = next(started)
+        for i in wanted:
+            stop = min(self.config.chunk, self.config.paths - i * self.config.chunk)
+            while len(blocks) < len(self._firsts(i)):
+                running = jax.block_until_ready(ahead)
+                ahead = next(started, None)
+                got = jax.device_get(running)
+                for k in range(len(self.devices.all)):
+                    mine = slice(k * self.size, (k + 1) * self.size)
+                    blocks.append(jax.tree.map(lambda x, mine=mine: x[mine], got))
+            parts = [blocks.popleft() for _ in self._firsts(i)]
+            yield i, jax.tree.map(lambda *x, stop=stop: np.concatenate(x)[:stop], *parts)
+
+    def chunk(self, i: int) -> Any:
+        """Arrays of one chunk, paths first."""
+        return next(self.chunks([i]))[1]
+
+    def _firsts(self, i: int) -> np.ndarray:
+        """First path of each block of chunk `i`."""
+        first, stop = i * self.config.chunk, min((i + 1) * self.config.chunk, self.config.paths)
+        return np.arange(first, stop, self.size)
 
 
 def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
@@ -249,12 +263,12 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
         InputError: The config or a file it names is wrong.
     """
     simulation = Simulation.of(config, choose(device))
-    parts = [arrays for _, arrays in simulation.chunks(list(range(-(-config.paths // config.chunk))))]
-    arrays = {name: np.concatenate([part[name] for part in parts])[: config.paths] for name in VARIABLES}
+    parts = [arrays for _, arrays in simulation.chunks(range(-(-config.paths // config.chunk)))]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES}
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 
-def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
+def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     """What is needed to trace a number and to run it again."""
     import jax
 
@@ -262,6 +276,7 @@ def _provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     return {
         "config": config_json(config),
         "config_sha256": key,
+        "inputs_sha256": {name: value for name, value in input_digests(config).items() if value is not None},
         "name": config.name,
         "seed": config.seed,
         "liqstress_version": version("liqstress"),

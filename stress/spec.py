@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-BLOCK = 512
+BLOCK = 1024
 """Paths that one device simulates together; fewer where accounts on cross margin need the memory
 (`stress.cross.paths_together`), by what is simulated alone. Chunks of whole blocks give the same paths to the last bit:
 as a chunk above this is a multiple of it and every block a power of two, it is whole blocks with any accounts."""

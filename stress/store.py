@@ -1,9 +1,10 @@
-"""The store of a run: one sharded zarr v3 group, filled by chunks of paths, safe against kills and full disks.
+"""The store of a run or a suite: one sharded zarr v3 group, filled by chunks of paths, safe against kills.
 
 Layout of `RUN.zarr`: a zarr group with one array a variable and one a coordinate; attributes in its `zarr.json`. A
 shard holds one chunk of paths of one variable. The file `path/.chunks/0007.json` says that chunk 7 is finished and
 gives the sha256 of each of its shards; it lies inside the array of path numbers, where readers of zarr do not look
-for arrays.
+for arrays. In a suite every variable has further dims before `path`, and its cells follow one another in the numbers
+of chunks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,13 +24,15 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from stress.results import COMPLETE, COORDINATES, Variable
+from stress.results import COMPLETE, COORDINATES, OF_SUITES, Variable
 from stress.spec import InputError, RunError
 
 CONFIG_HASH = "config_sha256"
 """Attribute that says which config a store belongs to."""
 _RECORDS = Path("path") / ".chunks"
 _READ_BYTES = 1 << 20
+_CELLS = "cells"
+"""Attribute with the lengths of the dims before `path`; a run has none."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Store:
         self.paths = int(group.attrs["paths"])  # type: ignore[arg-type]
         self.chunk = int(group.attrs["chunk"])  # type: ignore[arg-type]
         self.variables: tuple[str, ...] = tuple(group.attrs["variables"])  # type: ignore[arg-type]
+        self.cells: tuple[int, ...] = tuple(group.attrs.get(_CELLS, ()))  # type: ignore[arg-type]
 
     @classmethod
     def create(
@@ -65,8 +70,8 @@ class Store:
 
         Args:
             path: Folder to make; by custom its name ends in `.zarr`.
-            variables: What the run puts out; each has `path` as its first dim.
-            coords: Labels along every dim.
+            variables: What the run puts out; each has `path` as its first dim, or after the same others.
+            coords: Labels along every dim, and other arrays that are whole from the start.
             attrs: Attributes, `config_sha256` among them.
             chunk: Paths in one shard.
 
@@ -77,9 +82,11 @@ class Store:
         _refuse_existing(path, attrs)
         draft = path.with_name(f".{path.name}.new")
         counts = {"paths": len(coords["path"]), "chunk": chunk, "variables": [variable.name for variable in variables]}
+        cells = [len(coords[dim]) for dim in variables[0].dims[: variables[0].dims.index("path")]]
         try:
             shutil.rmtree(draft, ignore_errors=True)
-            group = zarr.create_group(draft, attributes={**attrs, **counts, COMPLETE: False}, zarr_format=3)
+            given = {**attrs, **counts, **({_CELLS: cells} if cells else {}), COMPLETE: False}
+            group = zarr.create_group(draft, attributes=given, zarr_format=3)
             for variable in variables:
                 _add_variable(group, variable, coords, chunk)
             for name, values in coords.items():
@@ -114,7 +121,17 @@ class Store:
 
     @property
     def chunks(self) -> int:
-        """How many chunks of paths the run has."""
+        """How many chunks of paths there are."""
+        return self._each * math.prod(self.cells)
+
+    @property
+    def all_paths(self) -> int:
+        """Paths of all cells."""
+        return self.paths * math.prod(self.cells)
+
+    @property
+    def _each(self) -> int:
+        """Chunks of a cell."""
         return -(-self.paths // self.chunk)
 
     @property
@@ -123,8 +140,13 @@ class Store:
         return bool(self._group.attrs[COMPLETE])
 
     def bounds(self, i: int) -> tuple[int, int]:
-        """First path of chunk `i`, and the one after its last."""
-        return i * self.chunk, min((i + 1) * self.chunk, self.paths)
+        """First path of chunk `i` in its cell, and the one after its last."""
+        first = i % self._each * self.chunk
+        return first, min(first + self.chunk, self.paths)
+
+    def _cell(self, i: int) -> tuple[int, ...]:
+        """Place of the cell of chunk `i`."""
+        return tuple(int(k) for k in np.unravel_index(i // self._each, self.cells)) if self.cells else ()
 
     def write(self, i: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write chunk `i` of every variable, then record it as finished.
@@ -139,9 +161,9 @@ class Store:
         if set(arrays) != set(self.variables):
             odd = sorted(set(arrays) ^ set(self.variables))
             raise ValueError(f"chunk {i}: {odd} missing or not of this store, which holds {list(self.variables)}.")
-        start, stop = self.bounds(i)
+        (start, stop), cell = self.bounds(i), self._cell(i)
         for name, array in arrays.items():
-            expected = self._array(name).shape[1:]
+            expected = self._array(name).shape[len(cell) + 1 :]
             if array.shape[0] not in (stop - start, self.chunk) or array.shape[1:] != expected:
                 raise ValueError(f"chunk {i}: {name} has shape {array.shape}, expected {(stop - start, *expected)}.")
         try:
@@ -152,7 +174,7 @@ class Store:
                 shard = self._shard(name, i)
                 for leftover in (shard, *shard.parent.glob(f"{shard.name}.*.partial")):
                     leftover.unlink(missing_ok=True)
-                self._array(name)[start:stop] = array[: stop - start]
+                self._array(name)[(*cell, slice(start, stop))] = array[: stop - start]
                 if shard.exists():
                     _flush(shard)
             self._write_record(i)
@@ -210,7 +232,8 @@ class Store:
         return array
 
     def _shard(self, name: str, i: int) -> Path:
-        return self.path.joinpath(name, "c", str(i), *["0"] * (self._array(name).ndim - 1))
+        place = *self._cell(i), i % self._each
+        return self.path.joinpath(name, "c", *map(str, place), *["0"] * (self._array(name).ndim - len(place)))
 
     def _record(self, i: int) -> Path:
         return self.path / _RECORDS / f"{i:04d}.json"
@@ -268,13 +291,15 @@ def read_attributes(path: Path) -> dict[str, Any] | None:
 
 def _add_variable(group: zarr.Group, variable: Variable, coords: Mapping[str, np.ndarray], chunk: int) -> None:
     shape = tuple(len(coords[dim]) for dim in variable.dims)
-    row_bytes = int(np.prod(shape[1:])) * np.dtype(variable.dtype).itemsize
+    cells = variable.dims.index("path")
+    row = shape[cells + 1 :]
+    together = _paths_together(chunk, math.prod(row) * np.dtype(variable.dtype).itemsize)
     group.create_array(
         variable.name,
         shape=shape,
         dtype=variable.dtype,
-        chunks=(_paths_together(chunk, row_bytes), *shape[1:]),
-        shards=(chunk, *shape[1:]),
+        chunks=(*[1] * cells, together, *row),
+        shards=(*[1] * cells, chunk, *row),
         fill_value=variable.fill,
         compressors=BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
         dimension_names=variable.dims,
@@ -283,14 +308,14 @@ def _add_variable(group: zarr.Group, variable: Variable, coords: Mapping[str, np
 
 
 def _add_coordinate(group: zarr.Group, name: str, values: np.ndarray) -> None:
-    variable = COORDINATES[name]
+    variable = {**COORDINATES, **OF_SUITES}[name]
     kind: Any = str if variable.dtype == "str" else variable.dtype
     array = group.create_array(
         name,
         shape=values.shape,
         dtype=kind,
         chunks=values.shape,
-        dimension_names=(name,),
+        dimension_names=variable.dims,
         attributes=variable.attrs,
     )
     array[:] = values.astype(object) if kind is str else values

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from stress.backstops import Adl, Pool, Vault, check_pools
+from stress.backstops import Adl, Breaker, Pool, Vault, check_pools
+from stress.maintenance import Array, Listed, Maintenance
 from stress.spec import Fraction, Many, NonNegative, Number, Positive, Spec
 
 CASH = "USD"
@@ -150,6 +152,8 @@ class Venue(Spec):
     """`median` of index, index + average basis and last; index + average basis; last; the index alone."""
     mark_window_minutes: Positive = 30.0
     """Window of the average basis, where the mark needs one [min]."""
+    maintenance: Maintenance = Listed(kind="listed")
+    """Maintenance margin; the brackets of each market where absent."""
     staging: Staging
     closing_order: Literal["proportional", "riskiest_first"] = "proportional"
     """What staging closes of an account of several positions: of each, or only the one that requires most."""
@@ -162,6 +166,8 @@ class Venue(Spec):
     adl: Adl
     vault: Vault | None = None
     """A backstop vault between takeover and adl; none where absent."""
+    breaker: Breaker | None = None
+    """A circuit breaker; none where absent."""
     funding: Funding
     pools: Annotated[Many[Pool], Field(min_length=1)]
     markets: Annotated[dict[str, Market], Field(min_length=1)]
@@ -176,6 +182,12 @@ class Venue(Spec):
             )
         check_pools(self.pools, tuple(self.markets))
         return self
+
+    def brackets(self, asset: str, daily_volatility: float) -> tuple[Array, Array]:
+        """Floors [USD] and marginal rates [1] of maintenance in a market whose asset has this volatility [1]."""
+        market = self.markets[asset]
+        floor, rate = np.array([(tier.floor_usd, tier.rate) for tier in market.tiers]).T
+        return self.maintenance.schedule(floor, rate, market.adv_usd, daily_volatility)
 
     def inverse(self, asset: str) -> bool:
         """Whether it lists an inverse contract on `asset`."""

@@ -18,12 +18,12 @@ from reference import twin as slow
 from reference.bridge import (
     HOURLY,
     OF_LOSSES,
-    deviation,
     engine,
     log_returns,
     outputs,
     twin_accounts,
     twin_world,
+    unusual,
     watch_as_often,
     where_lost,
 )
@@ -103,6 +103,9 @@ OFF_ITS_PEG = {
 }
 
 
+BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
+
+
 def vault(equity: float, capacity: float, **more) -> dict:
     """Rules with a backstop vault."""
     rule = {"equity_usd": equity, "capacity_usd": capacity, "unwind_usd_per_minute": 0, "source": "made up"}
@@ -164,6 +167,13 @@ CASES = {
     "auction": Case(SHORT_BOOK | {"auction_usd_per_hour": 1e12}, layers="book auction"),
     "takeover, unwound": Case(
         SHORT_BOOK | {"unwind_usd_per_minute": 3e5}, {"pools": [pool(1e9, 3)]}, layers="book takeover"
+    ),
+    "a circuit breaker, a fraction, a pause, funding": Case(
+        {"tiers": TIERS},
+        {"breaker": BREAKER, "staging": FIFTH | {"pause_seconds": 90}, "funding": FUNDING},
+        impact=0.003,
+        layers="book",
+        isolated=0,
     ),
     "queue at a standing price": Case(
         {"throughput_usd_per_minute": 5e6},
@@ -353,8 +363,8 @@ def simulated(case: Case, folder, seed: int = 1):
             }.items()
         )
     )  # fmt: skip
-    off = deviation(run, STEPS)
-    each = [slow.simulate(world, everyone, log_returns(x), deviation=off) for x in np.moveaxis(path, -1, 0)]
+    off = unusual(run, STEPS)
+    each = [slow.simulate(world, everyone, log_returns(x), unusual=off) for x in np.moveaxis(path, -1, 0)]
     theirs = outputs(each, world)
     return where_lost(engine(path, built, accounts=accounts), theirs), where_lost(theirs, theirs)
 
@@ -410,6 +420,7 @@ def test_cross_accounts_are_exact(name, tmp_path, monkeypatch):
     assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
     assert (theirs["collateral_sold"].sum() > 1e6) == case.sold
+    assert (theirs["paused"].sum() > 0) == ("breaker" in case.venue)
     assert np.max(ours["ledger_residual"]) < 1e-12
 
 

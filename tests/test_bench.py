@@ -92,8 +92,8 @@ def compared(case: str) -> tuple[dict[str, np.ndarray], dict[str, Twin]]:
         assert isinstance(config.shock, Prescribed)
         jump = {"moves": {"BTC": (0.0, -0.35)}, "minutes": (60, 61)}
         config = config.model_copy(update={"shock": config.shock.model_copy(update=jump)})
-    devices = choose("cpu").dividing(16)
-    ours = {name: np.asarray(x) for name, x in Simulation.of(config, devices).compute(0).items()}
+    devices = choose("cpu")
+    ours = Simulation.of(config, devices).chunk(0)
     return ours, twins(given(config, devices), len(devices.all))
 
 
@@ -129,7 +129,7 @@ def test_a_twin_that_differs_is_not_timed() -> None:
 def test_a_twin_that_cannot_be_had_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    config, devices = small("calm, book alone"), choose("cpu").dividing(16)
+    config, devices = small("calm, book alone"), choose("cpu")
     assert list(twins(given(config, devices), 1)) == ["numpy"]
     timed = bench._time("calm, book alone", config, devices, 1)
     bench.print_table([timed], console.console())

@@ -18,10 +18,11 @@ from conftest import ROOT, Command, Finished, write_small
 from test_results import synthetic
 
 import stress
-from stress.config import load_config, schema
+from stress.config import load_config
 from stress.reference import Row
 from stress.results import VARIABLES
 from stress.run import default_store
+from stress.schema import schema
 from stress.store import Store
 
 

@@ -305,7 +305,7 @@ def test_tables_are_of_the_dtype_of_the_run(dtype: str) -> None:
 @pytest.mark.parametrize(
     "n, assets, dtype, together",
     # 30 numbers an account of 5 assets: 1 GiB / (30 n 4 bytes).
-    [(10, 2, "float32", 512), (10_000, 5, "float32", 512), (10_000, 5, "float64", 256), (100_000, 5, "float32", 64),
+    [(10, 2, "float32", 1024), (10_000, 5, "float32", 512), (10_000, 5, "float64", 256), (100_000, 5, "float32", 64),
      (1_000_000, 2, "float32", 16)],
 )  # fmt: skip
 def test_fewer_paths_at_a_time_for_many_accounts(n: int, assets: int, dtype: str, together: int) -> None:

@@ -33,7 +33,7 @@ def configured(**changes: Any) -> Run:
 @pytest.fixture(scope="module")
 def traced() -> dict[str, Any]:
     """How often the block of a run was traced, and the volumes of the runs."""
-    traces, volumes, devices = 0, [], choose("cpu").dividing(CHUNK)
+    traces, volumes, devices = 0, [], choose("cpu")
 
     def block(*given: Any) -> Any:
         nonlocal traces
@@ -42,7 +42,7 @@ def traced() -> dict[str, Any]:
 
     for changes in ({}, *CHANGES):
         simulation = Simulation.of(configured(**changes), devices, block)
-        chunks = [jax.device_get(simulation.compute(i)) for i in range(2)]
+        chunks = [simulation.chunk(i) for i in range(2)]
         volumes.append(float(sum(np.sum(chunk["liquidation_volume"]) for chunk in chunks)))
     return {"traces": traces, "volumes": volumes}
 

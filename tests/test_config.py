@@ -18,9 +18,10 @@ from stress.console import as_toml
 from stress.prices import instant, iso
 from stress.scenarios import Merton, Prescribed, Replay
 from stress.spec import InputError, Spec, validate
+from stress.suite import is_suite
 
 CONFIGS = ROOT / "configs"
-RUNS = sorted(path for path in CONFIGS.glob("*.toml"))
+RUNS = sorted(path for path in CONFIGS.glob("*.toml") if not is_suite(path))
 MINUTES = DATA / "prices_1m_spot_2021-05"
 
 

@@ -15,7 +15,9 @@ from stress_kernels.simulate import path_keys, simulate
 
 from stress.build import build, on_device
 from stress.config import Run
+from stress.devices import Devices
 from stress.portfolio import Positions
+from stress.run import Simulation
 
 DEVICES = """
 import sys
@@ -222,3 +224,15 @@ def test_replayed_path_is_the_file(tmp_path):
     assert drawn.shape == (60, 1, 2)
     np.testing.assert_allclose(drawn[:, 0], np.log(np.array(close[:60]) / 100)[:, None].repeat(2, 1), atol=1e-7)
     assert built.world.impact.index_weight == 0
+
+
+def test_a_device_that_takes_a_whole_chunk_at_once_gives_the_same_paths(tmp_path):
+    """As a GPU does: all paths of a chunk in one block, and in each round."""
+    run = one_market(tmp_path, positions_of(crowd(np.random.default_rng(3), [(0, 0)])), chunk=64, paths=64)
+    cpu = Devices("cpu", tuple(jax.devices("cpu")[:1]))
+    apart, whole = (Simulation.of(run, replace(cpu, kind=kind)).chunk(0) for kind in ("cpu", "gpu"))
+    assert apart["liquidation_volume"].sum() > 0
+    for name, value in apart.items():
+        if name != "ledger_residual":  # is itself rounding
+            scale = float(np.nanmax(np.abs(value), initial=0.0))
+            np.testing.assert_allclose(whole[name], value, rtol=1e-5, atol=1e-6 * scale, err_msg=name)

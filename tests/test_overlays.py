@@ -7,11 +7,13 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from conftest import ROOT, Command
 from reference.small import market, venue
 
+from stress.conditions import conditions
 from stress.config import Run, digest, load_config
 from stress.overlays import Depeg
 from stress.spec import InputError, validate
@@ -53,21 +55,23 @@ def refusal(*overlays: dict[str, Any], **changes: Any) -> str:
 )
 def test_a_step_is_off_the_peg_by_its_end(start: float, minutes: float, steps: list[int]) -> None:
     depeg = Depeg.model_validate(DEPEG | {"start_minutes": start, "minutes": minutes})
-    expected = np.zeros(6)
-    expected[steps] = np.log(0.65)
-    np.testing.assert_allclose(depeg.log_deviation(60, 6), expected, rtol=1e-14)
+    assert np.flatnonzero(depeg.during(60, 6)).tolist() == steps
 
 
 def test_a_finer_step_sees_the_same_minutes() -> None:
     depeg = Depeg.model_validate(DEPEG)
-    fine, coarse = depeg.log_deviation(10, 720), depeg.log_deviation(60, 120)
+    fine, coarse = depeg.during(10, 720), depeg.during(60, 120)
     np.testing.assert_array_equal(fine.reshape(120, 6), np.repeat(coarse[:, None], 6, axis=1))
     assert np.count_nonzero(coarse) == 30
 
 
 def test_depegs_one_after_another_and_of_other_tokens_or_venues_are_read() -> None:
     later, other = DEPEG | {"start_minutes": 90}, DEPEG | {"token": "A"}
-    assert [overlay.token for overlay in run(later, DEPEG, other).overlays] == ["T", "T", "A"]
+    assert [overlay.token for overlay in run(later, DEPEG, other).overlays if isinstance(overlay, Depeg)] == [
+        "T",
+        "T",
+        "A",
+    ]
     assert run().overlays == ()
 
 
@@ -87,7 +91,7 @@ WRONG = {
     "nothing": ({"share": 0}, "overlays[0].share is 0, expected greater than 0. Change it."),
     "no time": ({"minutes": 0}, "overlays[0].minutes is 0, expected greater than 0. Change it."),
     "before the start": ({"start_minutes": -1}, "overlays[0].start_minutes is -1, expected greater than or equal to"),
-    "kind": ({"kind": "outage"}, "overlays[0].kind is 'outage', expected 'depeg'. Change it."),
+    "kind": ({"kind": "crash"}, "overlays[0].kind is 'crash', expected one of 'depeg', 'depth_collapse',"),
     "misspelt": ({"minute": 3}, "overlays[0].minute is not a known key. Did you mean 'minutes'?"),
 }  # fmt: skip
 
@@ -98,6 +102,76 @@ def test_a_wrong_overlay_is_refused(name: str) -> None:
     line = refusal(DEPEG | change)
     assert line.startswith(f"run.toml: {words}")
     assert "\n" not in line
+
+
+def episode(kind: str, start: float, minutes: float, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "start_minutes": start, "minutes": minutes} | more
+
+
+def test_overlays_become_tables_of_steps() -> None:
+    """Two venues, assets A, B and T, 120 steps of a minute: step k ends at minute k + 1."""
+    it = conditions(
+        run(
+            DEPEG,
+            episode("depth_collapse", 10, 5, times=3),
+            episode("depth_collapse", 12, 1, times=2, assets=["B"]),
+            episode("slowdown", 20, 2, venue="one", share=0.25),
+            episode("outage", 30, 2, venue="two"),
+            episode("stale_index", 31, 2, venue="two"),
+            episode("funding_spike", 40, 1, premium=0.01, venues=["two"], assets=["B"]),
+            episode("funding_spike", 40, 2, premium=-0.002),
+        ),
+        coins=True,
+    )
+    assert it.deviation is not None
+    assert it.thinness is not None
+    assert it.working is not None
+    assert it.stale is not None
+    assert it.premium is not None
+    at_steps = np.flatnonzero(it.deviation.any(axis=(1, 2)))
+    assert (at_steps[0], at_steps[-1]) == (60, 89)
+    np.testing.assert_allclose(it.deviation[60], [[0, 0, np.log(0.65)], [0, 0, 0]])
+    np.testing.assert_array_equal(
+        it.thinness[9:16], [[1, 1, 1]] + 2 * [[3, 3, 3]] + [[3, 6, 3]] + 2 * [[3, 3, 3]] + [[1, 1, 1]]
+    )
+    np.testing.assert_array_equal(it.working[19:23], [[1, 1], [0.25, 1], [0.25, 1], [1, 1]])
+    np.testing.assert_array_equal(it.working[29:33], [[1, 1], [1, 0], [1, 0], [1, 1]])
+    np.testing.assert_array_equal(it.stale[29:34], [[0, 0], [0, 1], [0, 1], [0, 1], [0, 0]])
+    np.testing.assert_allclose(it.premium[40], [3 * [-0.002], [-0.002, 0.008, -0.002]])
+    np.testing.assert_allclose(it.premium[39:43].any(axis=(1, 2)), [False, True, True, False])
+
+
+def test_what_no_overlay_changes_has_no_table() -> None:
+    assert jax.tree.leaves(conditions(run(), coins=True)) == []
+    assert jax.tree.leaves(conditions(run(DEPEG), coins=False)) == []
+
+
+ELSEWHERE = {
+    "depth": (episode("depth_collapse", 0, 1, times=2, assets=["X"]), "overlays[0].assets names 'X', expected"),
+    "no collapse": (episode("depth_collapse", 0, 1, times=1), "overlays[0].times is 1, expected greater than 1."),
+    "slowdown": (episode("slowdown", 0, 1, venue="x", share=0), "overlays[0].venue is 'x', expected a venue"),
+    "no slowdown": (episode("slowdown", 0, 1, venue="one", share=1), "overlays[0].share is 1, expected less than 1."),
+    "outage": (episode("outage", 0, 1, venue="x"), "overlays[0].venue is 'x', expected a venue of the run (one, two)."),
+    "stale": (episode("stale_index", 120, 1, venue="one"), "overlays[0].start_minutes is 120 min, expected less than"),
+    "spike": (episode("funding_spike", 0, 1, premium=0.1, venues=["x"]), "overlays[0].venues is 'x', expected a venue"),
+    "spike of": (episode("funding_spike", 0, 1, premium=0.1, assets=["x"]), "overlays[0].assets names 'x', expected"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_an_overlay_of_what_the_run_has_not_is_refused(name: str) -> None:
+    overlay, words = ELSEWHERE[name]
+    line = refusal(overlay)
+    assert line.startswith(f"run.toml: {words}")
+    assert "\n" not in line
+
+
+def test_an_engine_is_said_to_be_slow_once_at_a_time() -> None:
+    line = refusal(episode("outage", 10, 5, venue="one"), episode("slowdown", 14, 5, venue="one", share=0.5))
+    assert line == (
+        "run.toml: overlays[1] overlaps overlays[0], also of the engine of 'one', expected one at a time. Move or "
+        "shorten one of them."
+    )
 
 
 @pytest.mark.parametrize("start", [31, 60, 89])

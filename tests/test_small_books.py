@@ -67,6 +67,23 @@ def pools(equity: float, multiple: float = 1) -> dict:
     return {"pools": [pool(equity, multiple)]}
 
 
+BREAKER = {"move": 0.12, "minutes": 3, "pause_minutes": 7.5}
+IDLE = [
+    {"kind": "depth_collapse", "times": 3},
+    {"kind": "outage", "venue": "one"},
+    {"kind": "funding_spike", "premium": 1e-2},
+]
+"""In half a minute no step ends: they are there, so that one program serves all overlays, and do nothing."""
+
+
+def overlays(*those: dict) -> dict:
+    return {"overlays": [*those, *({"start_minutes": 100.2, "minutes": 0.5} | idle for idle in IDLE)]}
+
+
+def lasting(kind: str, start: float, minutes: float, **more) -> dict:
+    return {"kind": kind, "start_minutes": start, "minutes": minutes} | more
+
+
 GBM = {"kind": "gbm", "daily_volatility": {"A": 0.022, "B": 0.03}, "correlation": 0.5}
 CASES = {
     "one market": Case(impact=0, markets=((0, 0),)),
@@ -144,10 +161,48 @@ CASES = {
     "exhaustion and socialised losses": Case(
         venue=adl("pro_rata", "mark") | pools(1e5), winners=True, socialised=True, layers="book adl"
     ),
+    "a circuit breaker": Case(venue={"breaker": BREAKER}),
+    "a circuit breaker and a queue": Case(
+        {"throughput_usd_per_minute": 5e6},
+        {"breaker": BREAKER},
+        impact=0,
+        path=plateaus,
+        differs=("fund_low", "fund_drawdown"),
+    ),
     "queue at a standing price": Case(
         {"throughput_usd_per_minute": 5e6}, impact=0, path=plateaus, differs=("fund_low", "fund_drawdown")
     ),
     "block, a market without accounts": Case(run={"block": 3e7}, markets=((0, 0), (0, 1), (1, 0))),
+    "depth collapse": Case(
+        run=overlays(lasting("depth_collapse", 20, 60, times=2, assets=["A"])), layers="book remainder"
+    ),
+    "depth collapse, no divisor of its own": Case(
+        run=overlays(lasting("depth_collapse", 20, 60, times=4)) | {"impact": {"i_ref": 0.01, "depth": False}}
+    ),
+    "outage": Case(run=overlays(lasting("outage", 30, 40, venue="one"))),
+    "outage while a pool unwinds": Case(
+        SHORT_BOOK | {"unwind_usd_per_minute": 3e5},
+        pools(1e9, 3) | {"mark": "index"},
+        run=overlays(lasting("outage", 40, 30, venue="two")),
+        layers="book takeover",
+    ),
+    **{
+        f"stale index, mark {rule}": Case(
+            venue={"mark": rule}, run=overlays(lasting("stale_index", 10.5, 50, venue="one"))
+        )
+        for rule in ("median", "index_average", "last", "index")
+    },
+    "slow engine at a standing price": Case(
+        {"throughput_usd_per_minute": 5e6},
+        impact=0,
+        path=plateaus,
+        run=overlays(lasting("slowdown", 20, 60, venue="one", share=0.3)),
+        differs=("fund_low", "fund_drawdown"),
+    ),
+    "funding spike": Case(
+        venue={"funding": FUNDING},
+        run=overlays(lasting("funding_spike", 20, 60, premium=8e-3, venues=["two"])),
+    ),
     "a market that is not listed": Case(impact=0.003, unlisted=(("one", 1),), markets=((0, 0), (1, 0), (1, 1))),
 }
 MONEY = {
@@ -203,6 +258,7 @@ def test_small_book_is_exact(name, tmp_path, monkeypatch):
     absorbed = theirs["absorbed_volume"].sum(axis=(0, 1, 2, 4))
     assert {n for n, usd in zip(names, absorbed, strict=True) if usd > 1e6} == set(case.layers.split())
     assert (theirs["socialised_loss"].sum() > 1e6) == case.socialised
+    assert (theirs["paused"].sum() > 0) == ("breaker" in case.venue)
     volume = theirs["liquidation_volume"].sum(axis=(0, 1, 2, 3))
     unknown = {"adl_accounts", *OF_LOSSES} - (set(OF_TOPS) if case.tops else set())
     ours, theirs = where_lost(ours, theirs), where_lost(theirs, theirs)

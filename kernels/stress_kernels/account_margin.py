@@ -89,6 +89,24 @@ def marked(look: Look, shift: Float[Array, "g a b"] | None = None) -> Seen:
     )
 
 
+def untouched(
+    accounts: Accounts, move: Float[Array, "k a"], spot: Float[Array, "k a"]
+) -> tuple[Look, Bool[Array, "k b"]]:
+    """All blocks as they are before the first step, and where there is an account in them.
+
+    Args:
+        accounts: The accounts.
+        move: Mark - 1.
+        spot: Spot price - 1.
+    """
+    owned, coins = accounts.collateral, None
+    if owned is not None:
+        haircut, inverse = owned.haircut[accounts.venue], owned.inverse[accounts.venue]
+        coins = Owned(owned.coins, accounts.entry, haircut, inverse, spot)
+    look = Look(accounts.venue, accounts.quantity, accounts.equity, move, paid=jnp.zeros_like(move), owned=coins)
+    return look, (accounts.count > 0) & jnp.any(accounts.quantity != 0, axis=1)
+
+
 def equity(look: Look, at: Seen) -> Float[Array, "g b"]:
     """Equity, with coins at their whole worth [USD]."""
     have = look.money + add_up(look.quantity * (at.gain - look.paid[..., None]) * at.money, 1)

@@ -57,6 +57,8 @@ class Cross:
     """On these, at the round's opening."""
     number: Int[Array, " n"]
     """Of the round, counted through the run."""
+    liquidates: Bool[Array, "v n"] | None = None
+    """Venues that no circuit breaker has stopped, where any has one; at the others no block is looked at."""
     touched: Listed | None = None
     """Pairs in which anybody was at the trigger when the round opened, or something waits."""
 
@@ -79,6 +81,10 @@ class Cross:
     def pairs_at[T](self, venues: Bool[Array, "v n"], visit: Visit[T], of: T) -> T:
         """Visit every block of some venues on some paths, seldom any."""
         return when(jnp.any(venues), lambda of: self.pairs(self.at_venues(venues), visit, of), of)
+
+    def at_open_venues(self, wanted: Bool[Array, "k p"]) -> Bool[Array, "k p"]:
+        """Some pairs, but for those at venues that do not liquidate."""
+        return wanted if self.liquidates is None else wanted & self.at_venues(self.liquidates)
 
     def at_venues(self, wanted: Bool[Array, "v n"]) -> Bool[Array, "k p"]:
         """Every block of some venues on some paths."""
@@ -185,7 +191,7 @@ def trigger(cross: Cross, world: World) -> tuple[Cross, Waiting]:
         )
         return now, found
 
-    touched = cross.listed(cross.holdings.alert | cross.holdings.busy)
+    touched = cross.listed(cross.at_open_venues(cross.holdings.alert | cross.holdings.busy))
     holdings, waiting = cross.pairs(touched, visit, (cross.holdings, none))
     return replace(cross, holdings=holdings, touched=touched), waiting
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, UInt
 
-from stress_kernels.account_margin import Look, Owned, between_steps, radius, short_of_margin
+from stress_kernels.account_margin import between_steps, radius, short_of_margin, untouched
 from stress_kernels.account_pairs import for_pairs, listed_bits
 from stress_kernels.account_rounds import Cross, exists, look_at, noted, prices, who_is_tested
 from stress_kernels.account_words import LOOK, SAFE, WORD, Watched, open_words
@@ -29,14 +29,8 @@ each."""
 
 def open_watched(accounts: Accounts, paths: int) -> Holdings:
     """All accounts before the first step, every block with its radius: at the start all paths are alike."""
-    holdings, owned = open_holdings(accounts, paths), accounts.collateral
-    still = jnp.zeros(accounts.quantity.shape[:2], accounts.quantity.dtype)
-    coins = None
-    if owned is not None:
-        haircut, inverse = owned.haircut[accounts.venue], owned.inverse[accounts.venue]
-        coins = Owned(owned.coins, accounts.entry, haircut, inverse, spot=still)
-    look = Look(accounts.venue, accounts.quantity, accounts.equity, move=still, paid=still, owned=coins)
-    there = (accounts.count > 0) & jnp.any(accounts.quantity != 0, axis=1)
+    holdings, still = open_holdings(accounts, paths), jnp.zeros(accounts.quantity.shape[:2], accounts.quantity.dtype)
+    look, there = untouched(accounts, still, still)
     return replace(holdings, watched=open_words(accounts.words, radius(look, there, accounts), paths))
 
 
@@ -86,7 +80,11 @@ def _left(cross: Cross, log: Float[Array, "v x n"]) -> tuple[Watched, UInt[Array
         moved = jnp.maximum(
             moved, _against(of_words[:, x] - seen, words.any_falls[:, x, None], words.any_rises[:, x, None])
         )
-    doubtful = jax.lax.optimization_barrier(moved + _ROUNDING > watched.slack)
+    doubtful = moved + _ROUNDING > watched.slack
+    if cross.liquidates is not None:
+        # Nothing is noted of them: when the venue liquidates again they are as doubtful, or more.
+        doubtful = doubtful & cross.liquidates[:, cross.lane][words.venue]
+    doubtful = jax.lax.optimization_barrier(doubtful)
     bit = jnp.uint32(1) << jnp.arange(WORD, dtype=jnp.uint32)
 
     def visit(word: Array, path: Array, carry: tuple[Watched, Array]) -> tuple[Watched, Array]:
@@ -149,4 +147,4 @@ def restless(cross: Cross, budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:
     """
     served = jnp.broadcast_to(jnp.any(budget > 1.0, axis=1), (budget.shape[0], len(cross.chosen)))
     waits = cross.holdings.busy & cross.at_venues(served)
-    return jnp.any(cross.holdings.alert | waits, axis=0)[cross.chosen]
+    return jnp.any(cross.at_open_venues(cross.holdings.alert) | waits, axis=0)[cross.chosen]

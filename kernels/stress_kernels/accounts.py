@@ -22,7 +22,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from stress_kernels.account_words import LOOK, Watched, Words, open_words
+from stress_kernels.account_words import LOOK, SAFE, Watched, Words, open_words
 from stress_kernels.pytree import pytree, static
 
 
@@ -37,6 +37,18 @@ class Collateral:
     """What a coin counts less in the trigger [1]."""
     inverse: Bool[Array, "v a"]
     """Markets whose contracts are settled in coins."""
+
+
+@pytree
+class Losses:
+    """What single accounts lose elsewhere, one element each."""
+
+    block: Int[Array, " d"]
+    member: Int[Array, " d"]
+    """Of the block."""
+    step: Int[Array, " d"]
+    """In which it is lost."""
+    usd: Float[Array, " d"]
 
 
 @pytree
@@ -81,6 +93,8 @@ class Accounts:
     """How fast each price moves against the fastest; in (0, 1]."""
     words: Words
     """All blocks, up to 32 a word."""
+    losses: Losses | None
+    """Where any account loses anything."""
     pairs: int = static()
     """Pairs of a block and a path that are looked at together."""
     memory: bool = static()
@@ -186,6 +200,33 @@ def wake(holdings: Holdings, step: Int[Array, ""]) -> Holdings:
         slack=jnp.where(jnp.any(rests.someone, axis=-1), LOOK, watched.slack),
     )
     return replace(holdings, rests=rests, watched=watched)
+
+
+def bereave(
+    holdings: Holdings, accounts: Accounts, losses: Losses, step: Int[Array, ""]
+) -> tuple[Float[Array, "k p b"], Watched, Float[Array, "v p"]]:
+    """Accounts that lose money elsewhere in a step, where they hold any position then, are looked at again.
+
+    Returns:
+        Money and radii of all accounts, and what left each venue [USD].
+    """
+    block, member, watched = losses.block, losses.member, holdings.watched
+    holds = jnp.any(holdings.quantity[block, :, :, member] != 0, axis=-1)
+    lost = jnp.where(holds & (losses.step == step)[:, None], losses.usd[:, None], 0.0)
+    word, bit = accounts.words.place(block)
+    again = jnp.where(lost > 0, LOOK, SAFE)
+    watched = replace(
+        watched,
+        radius=watched.radius.at[word, :, bit].min(again),
+        slack=watched.slack.at[word].min(again),
+    )
+    gone = jnp.zeros((accounts.rate.shape[0], lost.shape[1]), lost.dtype)
+    copies = accounts.count[block, member][:, None]
+    return (
+        holdings.money.at[block, :, member].add(-lost),
+        watched,
+        gone.at[accounts.venue[block]].add(lost * copies),
+    )
 
 
 def positions(accounts: Accounts) -> Float[Array, "v a s"]:

@@ -15,6 +15,7 @@ from stress_kernels.account_queue import Turn
 from stress_kernels.account_rounds import Cross, trigger
 from stress_kernels.account_settlement import Left
 from stress_kernels.account_settlement import settle as settle_accounts
+from stress_kernels.breakers import throughput
 from stress_kernels.contracts import Worth
 from stress_kernels.contracts import settle as price_of
 from stress_kernels.engine import admit
@@ -46,6 +47,10 @@ class Held:
     basis_average: Float[Array, "v a p"]
     deviation: Float[Array, "v a p"] | None
     """Log price of a token at a venue against its index, where one leaves it."""
+    liquidates: Bool[Array, "v p"] | None
+    """Venues that no circuit breaker has stopped, where any has one."""
+    seen: Float[Array, "v a p"] | None
+    """Log index that a venue still sees, and NaN where it sees the present one."""
 
 
 def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -80,7 +85,7 @@ def cascade_round(
         cross: Accounts on cross margin, where there are any.
     """
     mark_move, kept, at = jnp.expm1(state.quotes.mark), state.kept, worth_of(state.quotes, world)
-    budget = jnp.where(first, world.throughput[..., None], record.budget)
+    budget = jnp.where(first, throughput(held.liquidates, world), record.budget)
     cross, waiting = (None, None) if cross is None else trigger(cross, world)
     others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.usd, 0, 3)
     taken_in = admit(lanes, record.done, reach, budget, 1 + mark_move, others)
@@ -369,7 +374,7 @@ def press(
     everywhere = pressure if spot is None else pressure + spot * held.depth[None]
     u_local = state.u_local + pressure / world.adv[..., None]
     u_global = state.u_global + add_up(everywhere, 0) / world.adv_global[:, None]
-    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world, held.deviation)
+    now = quotes(held.exogenous, u_local, u_global, held.basis_average, world, held.deviation, held.seen)
     return replace(state, u_local=u_local, u_global=u_global, quotes=now)
 
 

@@ -56,6 +56,6 @@ def any_of(x: Bool[Array, "*b"], *axes: int) -> Bool[Array, "*c"]:
 
 
 def _fold(join: Callable[[Array, Array], Array], x: Array, axes: tuple[int, ...]) -> Array:
-    for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
-        x = functools.reduce(join, [jax.lax.index_in_dim(x, i, axis, keepdims=False) for i in range(x.shape[axis])])
-    return x
+    for axis in axes:
+        x = functools.reduce(join, jax.lax.split(x, [1] * x.shape[axis], axis % x.ndim))
+    return jax.lax.squeeze(x, axes)

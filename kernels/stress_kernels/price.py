@@ -86,10 +86,12 @@ def quotes(
     basis_average: Float[Array, "v a p"],
     world: World,
     deviation: Float[Array, "v a p"] | None = None,
+    seen: Float[Array, "v a p"] | None = None,
 ) -> Quotes:
     """Index, basis, mark and spot prices at given imbalances.
 
-    mark = index + median(0, average, basis) | average | basis | 0, by venue; spot = index + deviation.
+    mark = index + median(0, average, basis) | average | basis | 0, by venue; spot = index + deviation. A venue that has
+    lost sight of the index, but not of its own last price, adds to 0 and to the average by how much its index is off.
 
     Args:
         exogenous: Log index without impact.
@@ -97,14 +99,17 @@ def quotes(
         u_global: Imbalance of an asset over all venues [1].
         basis_average: Moving average of the basis over the venue's window [log].
         deviation: Of tokens at a venue against their index [log]; zero where absent.
+        seen: Log index that a venue sees in place of the present one, NaN where it sees that.
     """
     impact = world.impact
     index = exogenous + index_push(u_global, impact)
     basis = (1 - impact.rho) * push(u_local, impact)
-    median = jnp.maximum(jnp.minimum(basis_average, basis), jnp.minimum(jnp.maximum(basis_average, basis), 0.0))
+    off = 0.0 if seen is None else jnp.where(jnp.isnan(seen), 0.0, seen - index[None])
+    average = off + basis_average
+    median = jnp.maximum(jnp.minimum(average, basis), jnp.minimum(jnp.maximum(average, basis), off))
     rule = world.rules.mark[:, None, None]
-    offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, basis_average, median))
-    offset = jnp.where(rule == MARK_INDEX, 0.0, offset)
+    offset = jnp.where(rule == MARK_LAST, basis, jnp.where(rule == MARK_INDEX_AVERAGE, average, median))
+    offset = jnp.where(rule == MARK_INDEX, off, offset)
     spot = None
     if world.inverse is not None:
         spot = index[None] + (jnp.zeros_like(basis) if deviation is None else deviation)

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
+from stress_kernels.breakers import open_halts
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds
 from stress_kernels.ladder import Kept, Ladders
@@ -47,7 +48,6 @@ def simulate(
     _, assets, paths = exogenous.shape
     carry, kept = open_carry(ladders, world, accounts, assets, paths)
     like = template(kept)
-    shape = (world.hours, world.steps_per_hour, assets, paths)
 
     def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, None]:
         return step(now, *xs, like, ladders, world, accounts), None
@@ -55,10 +55,9 @@ def simulate(
     def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
         opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _report(now.state, unpack(now.record, like), opening, world)
+        return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
 
-    blocks = (exogenous.reshape(shape), _depth(exogenous, world).reshape(shape))
-    carry, hourly = jax.lax.scan(hour, carry, blocks)
+    carry, hourly = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
     funds, residual = carry.state.funds, jnp.max(hourly.pop("ledger_residual"), axis=0)
     finite = jnp.all(jnp.isfinite(funds.cash.value), axis=0) & jnp.isfinite(residual)
     return hourly | {
@@ -70,12 +69,58 @@ def simulate(
     }
 
 
+def trace(
+    exogenous: Float[Array, "step a p"],
+    ladders: Ladders,
+    world: World,
+    which: Int[Array, ""],
+    accounts: Accounts | None = None,
+) -> Outputs:
+    """Every step of one path. The others are simulated beside it, as a program of another shape may round otherwise.
+
+    Args:
+        exogenous: As in `simulate`.
+        which: Place of the path among the others.
+        accounts: Those on cross margin, where there are any.
+
+    Returns:
+        Arrays as from `simulate`, of steps and not of hours, and log marks and last prices of the step's end; steps
+        first and without paths. Accounts that are deleveraged in several steps of an hour count in the first.
+    """
+    _, assets, paths = exogenous.shape
+    carry, kept = open_carry(ladders, world, accounts, assets, paths)
+    like = template(kept)
+
+    def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+        now = _cleared(now, like, world)
+        opening = _open_interest(now.state, unpack(now.record, like), world)
+        now = step(now, *xs, like, ladders, world, accounts)
+        quotes = now.state.quotes
+        prices = {"mark": quotes.mark, "last": quotes.index[None] + quotes.basis}
+        found = _report(now.state, unpack(now.record, like), opening, world) | prices
+        return now, {name: x[..., which] for name, x in found.items()}
+
+    def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+        return jax.lax.scan(one, _new_hour(now, like, world), xs)
+
+    _, steps = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
+    return {name: x.reshape(-1, *x.shape[2:]) for name, x in steps.items()}
+
+
+def _by_hour(exogenous: Float[Array, "step a p"], world: World) -> tuple[Array, Array]:
+    """The index without impact and the depth divisor of every step, by hour: (hour step a p)."""
+    shape = (world.hours, world.steps_per_hour, *exogenous.shape[1:])
+    return exogenous.reshape(shape), _depth(exogenous, world).reshape(shape)
+
+
 def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "step a p"]:
-    """Depth divisor of every step, from the exogenous return of the last five minutes, or what there is of them."""
+    """Depth divisor of every step, from the exogenous return of the last five minutes, or what there is of them; times
+    what an overlay makes of it."""
     lag = min(world.five_minutes, exogenous.shape[0])
     before = jnp.concatenate([jnp.zeros_like(exogenous[:lag]), exogenous[: exogenous.shape[0] - lag]])
     divisor = depth_divisor(exogenous - before, world.sigma)
-    return jnp.where(world.impact.depth > 0, divisor, 1.0)
+    divisor, thinness = jnp.where(world.impact.depth > 0, divisor, 1.0), world.conditions.thinness
+    return divisor if thinness is None else divisor * thinness[..., None]
 
 
 def open_carry(
@@ -111,7 +156,9 @@ def open_carry(
         basis=jnp.zeros((world.window, *market.shape), dtype),
         basis_sum=market,
         premium_sum=market,
+        halts=None if world.breakers is None else open_halts(world.breakers, assets, paths, dtype),
         block_peaks=jnp.full((world.blocks + 1, pools, paths), -jnp.inf, dtype).at[0].set(cash),
+        seen=None if world.conditions.stale is None else market,
         step=jnp.asarray(0),
     )
     holdings = None if accounts is None else open_watched(accounts, paths)
@@ -120,19 +167,33 @@ def open_carry(
 
 def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is summed over an hour, and give the makers their capacity."""
-    state, record = carry.state, unpack(carry.record, like)
-    at, vault = worth_of(state.quotes, world), state.funds.vault
-    hour = jax.tree.map(jnp.zeros_like, record.hour)
-    record = replace(
-        record,
-        makers_left=jnp.broadcast_to(world.auction[..., None], record.makers_left.shape),
-        hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)),
-    )
-    state = replace(state, extremes=open_extremes(state.quotes, state.funds.equity))
+    carry = _cleared(carry, like, world)
+    record = unpack(carry.record, like)
+    makers_left = jnp.broadcast_to(world.auction[..., None], record.makers_left.shape)
     holdings = carry.holdings
     if holdings is not None:
         holdings = replace(holdings, deleveraged=jnp.zeros_like(holdings.deleveraged))
-    return replace(carry, state=state, record=pack(record), holdings=holdings)
+    memory = carry.memory
+    if memory.halts is not None:
+        memory = replace(memory, halts=replace(memory.halts, halted=jnp.zeros_like(memory.halts.halted)))
+    return replace(carry, record=pack(replace(record, makers_left=makers_left)), memory=memory, holdings=holdings)
+
+
+def _cleared(carry: Carry, like: Record, world: World) -> Carry:
+    """Clear what is reported: sums and extremes."""
+    state, record = carry.state, unpack(carry.record, like)
+    at, vault = worth_of(state.quotes, world), state.funds.vault
+    hour = jax.tree.map(jnp.zeros_like, record.hour)
+    record = replace(record, hour=hour if vault is None else replace(hour, vault_open=vault.equity(at)))
+    state = replace(state, extremes=open_extremes(state.quotes, state.funds.equity))
+    return replace(carry, state=state, record=pack(record))
+
+
+def _paused(carry: Carry, world: World) -> Outputs:
+    """Share of the hour in which circuit breakers stopped each venue [1]."""
+    halts = carry.memory.halts
+    steps = jnp.zeros_like(carry.state.quotes.basis[:, 0]) if halts is None else halts.halted
+    return {"paused": steps / world.steps_per_hour}
 
 
 def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:

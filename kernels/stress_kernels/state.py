@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from stress_kernels.breakers import Halts
 from stress_kernels.contracts import Worth, worth
 from stress_kernels.funds import Funds
 from stress_kernels.ladder import Kept
@@ -94,6 +95,10 @@ class Memory:
     premium_sum: Float[Array, "v a p"]
     block_peaks: Float[Array, "block f p"]
     """Largest fund equity in each of the last blocks of the rolling window [USD]."""
+    halts: Halts | None
+    """Where any venue has a circuit breaker."""
+    seen: Float[Array, "v a p"] | None
+    """Log index as a venue saw it last, where one may lose sight of it."""
     step: Int[Array, ""]
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
 from stress_kernels.account_words import Watched
-from stress_kernels.accounts import Accounts, Holdings, wake
+from stress_kernels.accounts import Accounts, Holdings, bereave, wake
+from stress_kernels.breakers import judge_halts, throughput
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
@@ -65,20 +66,28 @@ def step(
         like: Shapes of the record.
         accounts: Those on cross margin, where there are any.
     """
-    impact, state = world.impact, carry.state
+    now, state = world.conditions.at(carry.memory.step), carry.state
+    world, impact = _at_work(world, now.working), world.impact
     u_local, u_global = state.u_local * impact.decay_local, state.u_global * impact.decay_global
     basis = (1 - impact.rho) * push(u_local, impact)
-    memory, average = _average(carry.memory, basis, world)
-    deviation = None
-    if world.deviation is not None:
-        deviation = jnp.broadcast_to(world.deviation[memory.step][..., None], basis.shape)
-    held = Held(exogenous=exogenous, depth=depth, basis_average=average, deviation=deviation)
-    now = quotes(exogenous, u_local, u_global, average, world, deviation)
-    state = replace(state, u_local=u_local, u_global=u_global, quotes=now)
+    memory, average = _average(carry.memory, basis, now.premium, world)
+    deviation, seen = None, memory.seen
+    if now.deviation is not None:
+        deviation = jnp.broadcast_to(now.deviation[0, ..., None], basis.shape)
+    if now.stale is not None and seen is not None:
+        seen = jnp.where(now.stale[0, :, None, None], seen, jnp.nan)
+    opening = quotes(exogenous, u_local, u_global, average, world, deviation, seen)
+    liquidates = None
+    if memory.halts is not None and world.breakers is not None:
+        halts, liquidates = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
+        memory = replace(memory, halts=halts)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen)
+    state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
+    record, left = _lose(record, paid, memory.step, like, world, accounts)
     state, record, holdings = _cascade(
-        observe(state, world), record, paid, held, memory.step, like, ladders, world, accounts
+        observe(state, world), record, left, held, memory.step, like, ladders, world, accounts
     )
     state, record = _unwind(state, record, held, like, world)
     if world.transfers is not None:
@@ -86,10 +95,24 @@ def step(
         funds = transfer(state.funds, worth_of(state.quotes, world), world.transfers, world)
         state = observe(replace(state, funds=funds), world)
     state, memory = _watch(state, memory, world)
+    if seen is not None:
+        memory = replace(memory, seen=jnp.where(jnp.isnan(seen), state.quotes.index[None], seen))
     return Carry(state=state, record=record, memory=replace(memory, step=memory.step + 1), holdings=holdings)
 
 
-def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tuple[Memory, Float[Array, "v a p"]]:
+def _at_work(world: World, working: Float[Array, "1 v"] | None) -> World:
+    """The venues at the share of their speed at which they work in a step."""
+    if working is None:
+        return world
+    share, vaults = working[0][:, None], world.vaults
+    if vaults is not None:
+        vaults = replace(vaults, unwind=vaults.unwind * share)
+    return replace(world, throughput=world.throughput * share, unwind=world.unwind * share, vaults=vaults)
+
+
+def _average(
+    memory: Memory, basis: Float[Array, "v a p"], more: Float[Array, "1 v a"] | None, world: World
+) -> tuple[Memory, Float[Array, "v a p"]]:
     """Take a sample of the basis and average over each venue's window, at first over what there is of it."""
     k, size = memory.step, world.window
     venues = jnp.arange(basis.shape[0])
@@ -99,7 +122,7 @@ def _average(memory: Memory, basis: Float[Array, "v a p"], world: World) -> tupl
     gone = jnp.where((k >= window)[:, None, None], oldest, 0.0)
     total = memory.basis_sum + basis - gone
     samples = jax.lax.dynamic_update_index_in_dim(samples, basis, k % size, 0)
-    premium = memory.premium_sum + jnp.expm1(basis)
+    premium = memory.premium_sum + jnp.expm1(basis) + (0.0 if more is None else more[0, ..., None])
     count = jnp.minimum(k + 1, window).astype(basis.dtype)
     return replace(memory, basis=samples, basis_sum=total, premium_sum=premium), total / count[:, None, None]
 
@@ -159,6 +182,37 @@ def _fund(
     return state, record, memory, holdings
 
 
+def _lose(
+    record: Float[Array, "p column"],
+    holdings: Holdings | None,
+    step: Int[Array, ""],
+    like: Record,
+    world: World,
+    accounts: Accounts | None,
+) -> tuple[Array, Holdings | None]:
+    """Accounts that lose money elsewhere: it goes to the rest of the market."""
+    if accounts is None or holdings is None or accounts.losses is None:
+        return record, holdings
+    losses = accounts.losses
+
+    def lose(before: tuple[Array, Array, Watched]) -> tuple[Array, Array, Watched]:
+        record, money, watched = before
+        of = replace(holdings, money=money, watched=watched)
+        money, watched, gone = bereave(of, accounts, losses, step)
+        kept, usd = unpack(record, like), world.in_usd(gone)
+        stocks = replace(
+            kept.stocks,
+            traders_cash=kept.stocks.traders_cash.add(-usd),
+            rest_cash=kept.stocks.rest_cash.add(usd),
+            gross_cash=kept.stocks.gross_cash + add_up(usd, 1),
+        )
+        return pack(replace(kept, stocks=stocks)), money, watched
+
+    due = jnp.any(losses.step == step)
+    record, money, watched = when(due, lose, (record, holdings.money, holdings.watched))
+    return record, replace(holdings, money=money, watched=watched)
+
+
 def _cascade(
     state: State,
     record: Float[Array, "p column"],
@@ -180,7 +234,7 @@ def _cascade(
     paths, ladders_of_path = record.shape[0], math.prod(state.reach.shape[:-1])
     few = min(paths, world.lanes)
     most = max(ladders_of_path, min(_SWEPT, ladders_of_path) * few)
-    reach = triggered(state, ladders, world)
+    reach = _reached(state, held, ladders, world)
     moving = (state, reach, jnp.zeros(paths))
 
     def crossed(holdings: Holdings | None, chosen: Array, back: Array, quotes: Quotes, rounds: Array) -> Cross | None:
@@ -188,7 +242,9 @@ def _cascade(
         if accounts is None or holdings is None:
             return None
         lane = jnp.full(paths, -1).at[back].set(jnp.arange(len(chosen)), mode="drop")
-        return Cross(accounts, holdings, chosen, lane, quotes, step * world.rounds + rounds.astype(jnp.int32))
+        number = step * world.rounds + rounds.astype(jnp.int32)
+        liquidates = None if held.liquidates is None else held.liquidates[:, chosen]
+        return Cross(accounts, holdings, chosen, lane, quotes, number, liquidates)
 
     def more(carry: Turns) -> Array:
         return jnp.any(carry[2])
@@ -209,7 +265,7 @@ def _cascade(
         now, after, cross = cascade_round(
             now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
         )
-        reach, rounds = triggered(now, ladders, world), rounds + 1
+        reach, rounds = _reached(now, here, ladders, world), rounds + 1
         again = _live(now, reach, after.budget)
         if cross is not None:
             cross = watch(replace(cross, quotes=now.quotes))
@@ -224,14 +280,21 @@ def _cascade(
             None if cross is None else cross.holdings,
         )
 
-    live, everyone = _live(state, reach, world.throughput[..., None]), jnp.arange(paths)
+    budget = throughput(held.liquidates, world)
+    live, everyone = _live(state, reach, budget), jnp.arange(paths)
     cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
     if cross is not None:
         cross = watch(cross, ALL_PATHS)
-        live, holdings = live | restless(cross, world.throughput[..., None]), cross.holdings
+        live, holdings = live | restless(cross, budget), cross.holdings
     start = jnp.zeros_like(everyone[0])
     table, record, *_, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, start, holdings))
     return unpack(table, moving)[0], record, holdings
+
+
+def _reached(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
+    """Place on each ladder that is triggered; at a venue that does not liquidate nothing new."""
+    reach = triggered(state, ladders, world)
+    return reach if held.liquidates is None else jnp.where(held.liquidates[:, None, None, None], reach, state.reach)
 
 
 def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:

@@ -110,6 +110,42 @@ class Transfers:
 
 
 @pytree
+class Breakers:
+    """Circuit breakers, one a venue."""
+
+    move: Float[Array, " v"]
+    """Move of an index that trips it [1]; infinite where a venue has none."""
+    steps: Int[Array, " v"]
+    """Within which [steps]."""
+    pause: Int[Array, " v"]
+    """For which the venue then does not liquidate [steps]."""
+    listed: Bool[Array, "v a"]
+    """Indices that count."""
+    window: int = static()
+    """Longest of `steps`."""
+
+
+@pytree
+class Conditions:
+    """What is out of the ordinary in each step; of what never is, nothing."""
+
+    deviation: Float[Array, "#step v a"] | None = None
+    """Log price of a token at a venue against its index: what coins are worth there as collateral and are sold at."""
+    thinness: Float[Array, "#step a"] | None = None
+    """How many times thinner the books are than otherwise."""
+    working: Float[Array, "#step v"] | None = None
+    """Share of its throughput at which a venue's engine works, and of its rates at which pools and vaults unwind."""
+    premium: Float[Array, "#step v a"] | None = None
+    """What comes on top of the premium that funding averages [1]."""
+    stale: Bool[Array, "#step v"] | None = None
+    """Where a venue sees the index as it was before this began."""
+
+    def at(self, step: Int[Array, ""]) -> Conditions:
+        """Those of one step."""
+        return jax.tree.map(lambda x: x[step][None], self)
+
+
+@pytree
 class World:
     """Rules and parameters of one run."""
 
@@ -141,11 +177,10 @@ class World:
     takeover_multiple: Float[Array, " f"]
     inverse: Bool[Array, "v a"] | None
     """Contracts of so many USD, settled in coins; None where coins are nobody's money."""
-    deviation: Float[Array, "step v a"] | None
-    """Log price of a token at a venue against its index, where one leaves it: what coins are worth there as collateral
-    and are sold at."""
+    conditions: Conditions
     vaults: Vaults | None
     transfers: Transfers | None
+    breakers: Breakers | None
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()

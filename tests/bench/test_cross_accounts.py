@@ -1,6 +1,6 @@
 """How fast accounts on cross margin are watched, beside a plain loop in C++ that does the same work.
 
-    uv run pytest tests/bench/test_cross_accounts.py --benchmark-only -s
+    uv run pytest tests/bench/test_cross_accounts.py -n 0 --benchmark-only -s
     taskset -c 0 uv run pytest ...        for numbers of one core
 
 100,000 accounts over six assets at one venue, 24 hours of one-minute steps, on an ordinary day and in a crash. The loop

@@ -1,6 +1,6 @@
 """How fast the step is, and what it does not depend on.
 
-    uv run pytest tests/bench --benchmark-only
+    uv run pytest tests/bench -n 0 --benchmark-only
 
 Skipped otherwise. Times are of one chunk of paths that is already compiled; compare rows of one run, not runs.
 """
@@ -12,22 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stress.bench import finish
 from stress.config import Run, load_config
 from stress.devices import choose
 from stress.run import Simulation
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-CHUNK, HOURS = 512, 6
+CHUNK, HOURS = 2048, 6
 
 
 def chunk_of(benchmark, config: Run) -> None:
     """Time one chunk, and say how many path-steps it had."""
-    import jax
-
-    simulation = Simulation.of(config, choose("cpu").dividing(config.chunk))
-    jax.block_until_ready(simulation.compute(0))
+    simulation = Simulation.of(config, choose("cpu"))
+    finish(simulation)
     benchmark.extra_info["path_steps"] = config.chunk * config.horizon_hours * 3600 // config.step_seconds
-    benchmark.pedantic(lambda: jax.block_until_ready(simulation.compute(1)), rounds=5)
+    benchmark.pedantic(lambda: finish(simulation), rounds=5)
 
 
 def reference(**overrides) -> Run:

@@ -27,7 +27,7 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
-    "collateral_sold", "vault_equity", "vault_profit",
+    "collateral_sold", "paused", "vault_equity", "vault_profit",
     "adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest", "adl_overshoot",
     "adl_open_interest",
 )  # fmt: skip
@@ -108,6 +108,9 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
             "fraction": of_staging("share", 1.0),
             "fraction_above": of_staging("above_usd", 0.0),
             "restore_target": of_staging("target", 1.5),
+            "breaker_move": of_venue(lambda v: v.breaker.move if v.breaker else np.inf),
+            "breaker_window_s": of_venue(lambda v: 60.0 * v.breaker.minutes if v.breaker else 0.0),
+            "breaker_pause_s": of_venue(lambda v: 60.0 * v.breaker.pause_minutes if v.breaker else 0.0),
             "barrier_correlation": _correlation(run),
             "funding_divisor": of_venue(lambda v: v.funding.divisor),
             "haircut": np.array([[v.haircuts.get(a, 0.0) for a in assets] for v in venues]),
@@ -149,14 +152,36 @@ def _transfers(run: Run) -> dict[str, np.ndarray]:
     return {"transfer_from": np.array(source), "transfer_floor": np.array(floor)}
 
 
-def deviation(run: Run, steps: int) -> np.ndarray:
-    """Log price of every token at every venue against its index [step, V, A]."""
-    table = np.zeros((steps, len(run.venues), len(run.assets)))
-    for peg in run.overlays:
-        minutes = np.arange(1, steps + 1) * run.step_seconds / 60
-        off = (minutes > peg.start_minutes) & (minutes <= peg.start_minutes + peg.minutes)
-        table[off, list(run.venues).index(peg.venue), list(run.assets).index(peg.token)] = np.log(1 - peg.share)
-    return table
+def unusual(run: Run, steps: int) -> dict[str, np.ndarray]:
+    """What the run's overlays make of each step, minute by minute, for the twin."""
+    venues, assets = list(run.venues), list(run.assets)
+    shape = len(venues), len(assets)
+    off: dict[str, np.ndarray] = {
+        "deviation": np.zeros((steps, *shape)), "thinness": np.ones((steps, shape[1])),
+        "working": np.ones((steps, shape[0])), "premium": np.zeros((steps, *shape)),
+        "stale": np.zeros((steps, shape[0]), bool),
+    }  # fmt: skip
+    for step in range(steps):
+        minute = (step + 1) * run.step_seconds / 60
+        it: Any
+        for it in run.overlays:
+            if not it.start_minutes < minute <= it.start_minutes + it.minutes:
+                continue
+            here = venues.index(it.venue) if hasattr(it, "venue") else None
+            if it.kind == "depeg":
+                off["deviation"][step, here, assets.index(it.token)] = np.log(1 - it.share)
+            if it.kind in ("slowdown", "outage"):
+                off["working"][step, here] = it.share if it.kind == "slowdown" else 0
+            if it.kind in ("stale_index", "outage"):
+                off["stale"][step, here] = True
+            for a, asset in enumerate(assets):
+                if it.kind == "depth_collapse" and (not it.assets or asset in it.assets):
+                    off["thinness"][step, a] *= it.times
+                for v, venue in enumerate(venues):
+                    named = it.kind == "funding_spike" and (not it.venues or venue in it.venues)
+                    if named and (not it.assets or asset in it.assets):
+                        off["premium"][step, v, a] += it.premium
+    return off
 
 
 def tiers(run: Run) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +256,8 @@ def twin_of(
 ) -> dict[str, np.ndarray]:
     """Outputs of the twin on every path, the paths last, as the engine's."""
     world, accounts = twin_world(run, positions, built.start_price), twin_accounts(positions, len(run.assets))
-    each = [slow.simulate(world, accounts, log_returns(x), pin_index) for x in np.moveaxis(log_index, -1, 0)]
+    off = unusual(run, len(log_index))
+    each = [slow.simulate(world, accounts, log_returns(x), pin_index, off) for x in np.moveaxis(log_index, -1, 0)]
     return outputs(each, world)
 
 

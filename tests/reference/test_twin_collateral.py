@@ -126,7 +126,7 @@ def test_a_token_off_its_peg_at_one_venue():
     off = np.zeros((4, 2, 2))
     off[1:3, 0, 1] = np.log(0.7)
     assert simulate(world, accounts, path)["accounts_liquidated"].sum() == 0
-    out = simulate(world, accounts, path, deviation=off)
+    out = simulate(world, accounts, path, unusual={"deviation": off})
     assert out["accounts_liquidated"][0] == pytest.approx([1, 0])
     assert out["deficit"][0] == pytest.approx([16 - 20 * 0.7, 0])
     assert out["collateral_sold"][0, :, 1] == pytest.approx([20 * 0.7, 0])
@@ -178,7 +178,7 @@ def test_random_books_with_coins_balance_and_nobody_owes():
     world = replace(busy_world(), haircut=np.array([[0.05, 0.1], [0.2, 0.0]]), pool_coins=np.full((2, 2), 0.2))
     off = np.zeros((90, 2, 2))
     off[30:60, 1, 1] = np.log(0.7)
-    out = simulate(world, cross_crowd(200, rng, coins=0.6), crash(rng), deviation=off)
+    out = simulate(world, cross_crowd(200, rng, coins=0.6), crash(rng), unusual={"deviation": off})
     assert out["ledger_residual"] < 1e-12
     assert np.all(out["collateral_sold"].sum(axis=0) > 0)
     assert out["socialised_loss"].sum() > 0

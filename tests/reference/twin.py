@@ -31,7 +31,7 @@ def simulate(
     accounts: Accounts,
     log_returns: np.ndarray,
     index_pin: bool = False,
-    deviation: np.ndarray | None = None,
+    unusual: dict[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Run one path.
 
@@ -40,8 +40,12 @@ def simulate(
         accounts: Positions at the start.
         log_returns: Exogenous log-return of each index in each step [step, A].
         index_pin: The index line has no endogenous part (recorded prices); the basis keeps its weight 1 - rho.
-        deviation: Log price of a token at a venue against its index, in each step [step, V, A]; it moves what coins
-            are worth there as collateral and are sold at, not the marks. Zero where absent.
+        unusual: What is out of the ordinary in each step, by name, all of it optional: `deviation`, log price of a
+            token at a venue against its index [step, V, A], moves what coins are worth there as collateral and are sold
+            at, not the marks; `thinness`, by which the depth divisor is multiplied [step, A]; `working`, the share of
+            throughput and unwinding that a venue is capable of [step, V]; `premium`, on top of what funding averages
+            [step, V, A]; `stale`, whether a venue's index stands where it was before that began [step, V]; `loss`, what
+            an account with a position loses to the rest of the market [step, n] [USD].
 
     Returns:
         Hourly variables with the hour leading, by name (of ADL's, see `judge_policy`); `fund_drawdown` and
@@ -52,10 +56,10 @@ def simulate(
     state = open_state(world, accounts, len(log_returns), index_pin)
     opening_interest = open_interest(state, current_prices(state))
     for step in range(len(log_returns)):
-        if deviation is not None:
-            state.deviation = deviation[step]
+        state.unusual = {name: values[step] for name, values in (unusual or {}).items()}
         open_step(state, log_returns, step)
         pay_funding(state, step)
+        lose(state)
         cascade(state, step)
         close_step(state)
     judge_policy(state.out, opening_interest)
@@ -84,11 +88,13 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
         first = max(0, step + 1 - max(1, round(300 / world.dt)))
         z5 = log_returns[first : step + 1].sum(axis=0) / (world.sigma / np.sqrt(288))
         state.thinness = np.minimum(20.0, 1 + (np.abs(z5) / 11.8) ** 1.75)
+    if "thinness" in state.unusual:
+        state.thinness = (state.thinness if world.depth else 1.0) * state.unusual["thinness"]
     basis = (1 - world.rho) * impact(world, state.u_local)
     for v, window in enumerate(state.basis_window):
         window.append(basis[v])
         state.basis_average[v] = np.mean(window, axis=0)
-    state.premium_sum += np.exp(basis) - 1
+    state.premium_sum += np.exp(basis) - 1 + state.unusual.get("premium", 0.0)
     state.premium_samples += 1
 
 
@@ -120,6 +126,17 @@ def pay_funding(state: State, step: int) -> None:
         here = np.arange(len(mark))[:, None] == v
         state.pool_receives(np.where(here, -state.inventory * per_coin, 0.0))
         state.vault.receive(np.where(here, -state.vault.inventory * per_coin, 0.0), world.inverse)
+
+
+def lose(state: State) -> None:
+    """Money leaves accounts that hold any position; the rest of the market gets it, in a linear market."""
+    lost = np.where(np.any(state.quantity != 0, axis=1), state.unusual.get("loss", 0.0), 0.0)
+    state.cash -= lost
+    for n in np.flatnonzero(lost):
+        v, copies = state.accounts.venue[n], state.accounts.count[n]
+        linear = np.flatnonzero(~state.world.inverse[v] & state.world.listed[v])[0]
+        state.rest.cash[v, linear] += copies * lost[n]
+        state.gross_money[0] += copies * lost[n]
 
 
 # -------------------------------------------------------------------------------------------------------------- rounds
@@ -179,7 +196,8 @@ def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
 def cascade(state: State, step: int) -> None:
     """Up to `rounds` rounds, until one triggers nothing and no queue can use throughput that is left."""
     world, accounts = state.world, state.accounts
-    budget = world.throughput * world.dt / 60
+    stopped = trip_breakers(state)
+    budget = np.where(stopped[:, None], 0.0, world.throughput * world.dt / 60 * state.working)
     for number in range(world.rounds):
         prices = current_prices(state)
         watch_prices(state, prices)
@@ -195,6 +213,24 @@ def cascade(state: State, step: int) -> None:
         closing = np.any(queued, axis=1)
         execute(state, prices, admit(state, prices, budget), closing)
         watch_pools(state, pool_equity(state, prices))
+
+
+def trip_breakers(state: State) -> np.ndarray:
+    """Which venues do not liquidate in this step [V]: an index of theirs has moved too far since its earlier opening.
+
+    While a venue is stopped its breaker is not judged again.
+    """
+    world, now = state.world, current_prices(state).index
+    for v, move in enumerate(world.breaker_move):
+        back = max(1, round(world.breaker_window_s[v] / world.dt))
+        before = state.openings[max(0, len(state.openings) - back)]
+        moved = np.abs(now / before - 1)[world.listed[v]]
+        if state.stopped_until[v] <= state.now + 1e-9 and np.any(moved > move):
+            state.stopped_until[v] = state.now + world.breaker_pause_s[v]
+    state.openings.append(now)
+    stopped = state.stopped_until > state.now + 1e-9
+    state.out["paused"][state.hour] += stopped * world.dt / 3600
+    return stopped
 
 
 def watch_prices(state: State, prices: Prices) -> None:
@@ -222,6 +258,8 @@ def close_step(state: State) -> None:
     world, out, hour = state.world, state.out, state.hour
     unwind_inventory(state)
     prices = current_prices(state)
+    for v in np.flatnonzero(~state.blind):
+        state.seen[v] = prices.index_log
     transfer(state, prices)
     equity = pool_equity(state, prices)
     watch_pools(state, equity)

@@ -87,7 +87,8 @@ def barrier(state: State, at: Values) -> np.ndarray:
 def triggered(state: State, prices: Prices) -> np.ndarray:
     """Rows to liquidate: E at or below M (and the fee, where the venue counts it).
 
-    Not tested are accounts of which something waits and those that rest after a partial close. Who is tested and found
+    Not tested are accounts of which something waits, those that rest after a partial close, and all at a venue that a
+    breaker has stopped. Who is tested and found
     safe begins anew at the next trigger.
     """
     at = seen(state, prices)
@@ -95,6 +96,7 @@ def triggered(state: State, prices: Prices) -> np.ndarray:
         at = seen(state, prices, barrier(state, at))
     tested = np.any(state.quantity != 0, axis=1) & np.all(state.waiting == 0, axis=1)
     tested &= state.rests_until <= state.now + 1e-9
+    tested &= (state.stopped_until <= state.now + 1e-9)[state.accounts.venue]
     short = equities(state, at, weighted=True) <= required(state, at, state.quantity)
     state.begun &= ~tested | short
     return np.flatnonzero(tested & short)

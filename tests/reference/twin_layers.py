@@ -185,8 +185,8 @@ def unwind_inventory(state: State) -> None:
     Every market, and either of the two in it, starts from the same imbalances.
     """
     world, now = state.world, current_prices(state)
-    pools_get, pools_flow = unwind(state, now, state.inventory, world.unwind)
-    vaults_get, vaults_flow = unwind(state, now, state.vault.inventory, world.vault_unwind)
+    pools_get, pools_flow = unwind(state, now, state.inventory, world.unwind * state.working)
+    vaults_get, vaults_flow = unwind(state, now, state.vault.inventory, world.vault_unwind * state.working)
     state.pool_receives(pools_get)
     state.vault.receive(vaults_get, world.inverse)
     add_flows(state, pools_flow + vaults_flow)

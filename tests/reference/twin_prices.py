@@ -125,15 +125,16 @@ def current_prices(state: State) -> Prices:
     mark = np.empty_like(basis)
     for v, rule in enumerate(world.mark_rule):
         average = state.basis_average[v]
+        off = state.seen[v] - index if state.blind[v] else np.zeros_like(average)
         candidates = {
-            "median": np.median([np.zeros_like(average), average, basis[v]], axis=0),
-            "index_average": average,
+            "median": np.median([off, off + average, basis[v]], axis=0),
+            "index_average": off + average,
             "last": basis[v],
-            "index": np.zeros_like(average),
+            "index": off,
         }
         mark[v] = index + candidates[str(rule)]
     marks = world.start_price * np.exp(mark)
-    spot = world.start_price * np.exp(index + state.deviation)
+    spot = world.start_price * np.exp(index + state.unusual.get("deviation", np.zeros_like(basis)))
     return Prices(
         spill=spill,
         index_log=index,

@@ -84,7 +84,8 @@ class State:
     adv: np.ndarray  # [V,A] inf where not listed [USD]
     adv_total: np.ndarray  # [A] [USD]
     shock: np.ndarray  # [A] X
-    deviation: np.ndarray  # [V,A] log price of a token at a venue against its index
+    unusual: dict[str, np.ndarray]  # of this step, see `twin.simulate`
+    seen: np.ndarray  # [V,A] index log as each venue saw it when the last step ended in which it saw anything
     u_local: np.ndarray  # [V,A]
     u_global: np.ndarray  # [A]
     thinness: np.ndarray  # [A] g, by which depth has withdrawn
@@ -104,6 +105,8 @@ class State:
     rest: Holder
     spot: Holder  # who buys collateral in the spot market, by venue of the seller [V,A]
     auction_left: np.ndarray  # [V,A] in this clock hour [USD]
+    stopped_until: np.ndarray  # [V] before which a breaker stops the venue's liquidations [s]
+    openings: list[np.ndarray]  # index at the start and at the opening of every step so far, each [A] [USD]
     gross_money: np.ndarray  # [1+A] opening stocks and absolute flows, by settlement currency [USD, coins]
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
     opening_money: np.ndarray | float = 0.0  # [1+A]
@@ -127,6 +130,16 @@ class State:
     def note_flow(self, amounts: np.ndarray) -> None:
         """Count absolute flows [V,A] in settlement currencies for the scale of the ledger's residual."""
         np.add.at(self.gross_money, self.currency, np.abs(amounts))
+
+    @property
+    def working(self) -> np.ndarray:
+        """Share of its throughput and of its unwinding that each venue is capable of [V,1]."""
+        return self.unusual.get("working", np.ones(len(self.seen)))[:, None]
+
+    @property
+    def blind(self) -> np.ndarray:
+        """Which venues see the index as it was [V] bool."""
+        return self.unusual.get("stale", np.zeros(len(self.seen), bool))
 
     def totals(self) -> tuple[np.ndarray, np.ndarray]:
         """Money [1+A] and contracts [V,A] of traders, pools, makers, the rest of the market and the spot market."""
@@ -175,7 +188,7 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         deleveraged=np.zeros(n, bool),
         currency=np.where(world.inverse, 1 + np.arange(assets), 0), deduction=np.cumsum(floors * jumps, axis=2),
         adv=np.where(world.listed, world.adv, np.inf), adv_total=np.where(traded > 0, traded, world.token_adv),
-        shock=np.zeros(assets), deviation=markets(), u_local=markets(), u_global=np.zeros(assets),
+        shock=np.zeros(assets), unusual={}, seen=markets(), u_local=markets(), u_global=np.zeros(assets),
         thinness=np.ones(assets),
         basis_window=[deque(maxlen=samples(s)) for s in world.mark_window_s], basis_average=markets(),
         premium_sum=markets(), premium_samples=np.zeros(venues, int),
@@ -186,7 +199,8 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         drawdown_adl=np.zeros(pools, bool), peak=pool_equity,
         vault=Vault(world.vault_cash.astype(float).copy(), markets(), markets(), world.vault_cash),
         makers=Holder(markets(), markets()), rest=Holder(markets(), -position), spot=Holder(markets(), markets()),
-        auction_left=markets(), gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
+        auction_left=markets(), stopped_until=np.zeros(venues), openings=[world.start_price],
+        gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
     )  # fmt: skip
     state.opening_money = state.totals()[0]
     owned = np.append(accounts.count @ np.abs(accounts.cash), accounts.count @ np.abs(accounts.coins))
@@ -210,7 +224,7 @@ def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),
         "adl_needed": market, "adl_loss": (hours, venues), "adl_loss_top_1": (hours, venues),
         "adl_loss_top_10": (hours, venues), "collateral_sold": market,
-        "vault_equity": (hours, venues), "vault_profit": (hours, venues),
+        "vault_equity": (hours, venues), "vault_profit": (hours, venues), "paused": (hours, venues),
     }  # fmt: skip
     extremes = {
         "index_low": asset, "index_high": asset, "basis_low": market, "basis_high": market,

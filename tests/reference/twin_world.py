@@ -108,6 +108,9 @@ class World:
     fraction_above: np.ndarray  # [V] accounts of at most this notional close whole [USD]
     lot: np.ndarray  # [V,A] step to which that fraction is rounded up, 0 for none [coins]
     restore_target: np.ndarray  # [V] multiple of maintenance that 'restore' closes to, above 1
+    breaker_move: np.ndarray  # [V] move of an index that stops the venue's liquidations, inf for never
+    breaker_window_s: np.ndarray  # [V] within which
+    breaker_pause_s: np.ndarray  # [V] for which they are stopped
     vault_cash: np.ndarray  # [V] of the venue's backstop vault [USD]
     vault_capacity: np.ndarray  # [V] notional that it may hold over all markets, 0 where there is none [USD]
     vault_entry: np.ndarray  # [V] it takes accounts whose equity is below this multiple of maintenance
@@ -133,6 +136,9 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "fraction_above": np.zeros(venues),
         "lot": np.zeros((venues, assets)),
         "restore_target": np.full(venues, 1.5),
+        "breaker_move": np.full(venues, np.inf),
+        "breaker_window_s": np.zeros(venues),
+        "breaker_pause_s": np.zeros(venues),
         "vault_cash": np.zeros(venues),
         "vault_capacity": np.zeros(venues),
         "vault_entry": np.full(venues, 2 / 3),

@@ -1,0 +1,122 @@
+"""Programs that compute blocks of paths: one for each shape of a run, kept between starts.
+
+JAX keeps what it has compiled, but needs a second and a half to trace and lower our step before it can look it up. So
+what was lowered is kept as well, beside the compiled programs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stress.devices import Devices, cache_folder
+
+Block = Callable[..., Any]
+"""Given the keys of some paths, which of them are wanted, and what all paths share, gives arrays with paths last."""
+
+
+def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """Everything of some paths; those that only fill up a block stand still, and cost little."""
+    import jax.numpy as jnp
+    from stress_kernels.simulate import simulate
+
+    return simulate(jnp.where(wanted, shock.paths(keys), 0.0), ladders, world, accounts)
+
+
+def mesh_of(devices: Devices) -> Any:
+    """The devices in a row, each with paths of its own."""
+    import jax
+    from jax.sharding import AxisType
+
+    return jax.make_mesh((len(devices.all),), ("paths",), axis_types=(AxisType.Auto,), devices=devices.all)
+
+
+@cache
+def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
+    """A block of paths on each device at once, as one program; runs of equal shapes share what is compiled.
+
+    Every device has a block of the same size whatever their number and that of the paths: in a program of another shape
+    the compiler may round a last bit otherwise.
+
+    Args:
+        block: What is computed.
+        devices: Those that have a block each.
+        size: Paths in a block.
+
+    Returns:
+        Of the first path of each block, the number of paths in all, the seed, and what all paths share, gives arrays
+        with paths first.
+    """
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import PartitionSpec
+    from stress_kernels.simulate import path_keys
+
+    def paths_first(firsts: Any, paths: Any, seed: Any, *fixed: Any) -> Any:
+        wanted = firsts + jnp.arange(size) < paths
+        outputs = block(path_keys(seed, firsts[0], size), wanted, *fixed)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
+
+    along, same = PartitionSpec("paths"), PartitionSpec()
+    sharded = jax.shard_map(
+        paths_first, mesh=mesh_of(devices), in_specs=(along, *[same] * 6), out_specs=along, check_vma=False
+    )
+    program = jax.jit(sharded)
+    return _kept(program, devices, size) if block is simulated else program
+
+
+def _kept(program: Callable[..., Any], devices: Devices, size: int) -> Callable[..., Any]:
+    """The same program, lowered at its first use on any machine with this cache."""
+    import jax
+
+    lowered: dict[str, Callable[..., Any]] = {}
+
+    def call(*given: Any) -> Any:
+        leaves, structure = jax.tree.flatten(given)
+        key = _key(structure, [(x.shape, x.dtype) for x in leaves], devices.kind, len(devices.all), size)
+        if key not in lowered:
+            lowered[key] = jax.jit(_exported(program, structure, leaves, cache_folder().parent / "lowered" / key).call)
+        return lowered[key](*leaves)
+
+    return call
+
+
+def _exported(program: Callable[..., Any], structure: Any, leaves: list[Any], file: Path) -> Any:
+    """What a file holds of a program of leaves; made, and kept there, where it holds nothing."""
+    import jax
+    from jax import export
+
+    with contextlib.suppress(Exception):  # Of what is not as it was written, no error is known in advance.
+        return export.deserialize(bytearray(file.read_bytes()))
+    # What layouts mean may change between versions of JAX, and so may the key.
+    unchecked = [export.DisabledSafetyCheck.custom_call("LayoutConstraint")]
+    flat = jax.jit(lambda *leaves: program(*jax.tree.unflatten(structure, leaves)))
+    made = export.export(flat, disabled_checks=unchecked)(*leaves)
+    with contextlib.suppress(OSError):  # A cache that cannot be written makes the next start slower.
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(made.serialize())
+        Path(part.name).replace(file)
+    return made
+
+
+def _key(*parts: Any) -> str:
+    """A hash of what decides what is lowered: the code, JAX, and shapes, sizes and rules."""
+    import jax
+
+    return hashlib.sha256(repr((_code(), jax.__version__, jax.config.x64_enabled, parts)).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    """A hash of all modules that a program may come from."""
+    import stress_kernels
+
+    here, kernels = Path(__file__).parent, Path(str(stress_kernels.__file__)).parent
+    files = sorted(file for folder in (here, kernels) for file in folder.rglob("*.py"))
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
