@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 import typer.core
 
+from stress import cli_tail
 from stress.spec import InputError, RunError
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ app = typer.Typer(
 
 Config = Annotated[Path, typer.Argument(help="TOML file of the run.", show_default=False)]
 Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
-Levels = Annotated[str, typer.Option(metavar="PER CENT", help="Levels, separated by commas.")]
 Paths = Annotated[int | None, typer.Option(help="Number of paths instead of the config's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the config's.")]
 Set = Annotated[
@@ -154,68 +154,7 @@ def compare(
         typer.echo(f"picture  {picture}, .svg\n")
 
 
-@app.command()
-def tail(
-    store: Store,
-    variable: Annotated[
-        Literal["hour", "day", "drawdown"],
-        typer.Option(help="Largest hour or 24 hours of liquidations of a run, or largest fall of a fund."),
-    ] = "hour",
-    pool: Annotated[str | None, typer.Option(help="Fund, as VENUE/NAME, for drawdown.", show_default=False)] = None,
-    threshold: Annotated[
-        float | None, typer.Option(metavar="USD", help="Where the tail begins.", show_default="the lowest that fits")
-    ] = None,
-    levels: Levels = "99,99.9,99.97",
-) -> None:
-    """Fit the tail of a finished run: quantiles beyond its paths, with intervals and the thresholds compared."""
-    from stress import console_tail, plots_tail
-    from stress.run import open_sound
-    from stress.tail import tail as fit
-
-    ds = open_sound(store)
-    found = fit(ds, variable, pool=pool, threshold=threshold, levels=_levels(levels))
-    stem = store.with_suffix("") if store.suffix == ".zarr" else store
-    name = f"{stem.name}-tail-{variable}" + (f"-{pool}" if pool else "").replace("/", "-")
-    picture = _drawn(lambda: plots_tail.tail_figure(found, ds.attrs["name"]), stem.with_name(f"{name}.png"))
-    console_tail.show_tail(found, ds.attrs["name"], picture)
-
-
-@app.command()
-def funds(store: Store, levels: Levels = "99,99.9,99.97") -> None:
-    """Say how large the insurance funds of a finished run would have to be, and how far that can be relied on."""
-    from stress import console_tail
-    from stress.fund_size import fund_sizes
-    from stress.run import open_sound
-
-    ds = open_sound(store)
-    console_tail.show_funds(fund_sizes(ds, _levels(levels)), ds.attrs["name"], ds.sizes["path"])
-
-
-@app.command()
-def cover(
-    config: Config,
-    move: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ASSET=SHARE", help="Move of an index, such as BTC=-0.2; any number of times."),
-    ] = None,
-    worst_of: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN", help="Take the moves of a finished run's worst path.", show_default=False),
-    ] = None,
-    n: Annotated[int, typer.Option("--n", help="How many accounts default.")] = 2,
-    overrides: Set = None,
-    prices: Prices = None,
-) -> None:
-    """Set each insurance fund against the default of its N largest accounts under a move of prices."""
-    from stress import console_tail
-    from stress.cover import cover as covered
-    from stress.cover import worst_moves
-    from stress.run import open_sound
-
-    moves = {} if worst_of is None else worst_moves(open_sound(worst_of))
-    moves |= dict(_move(text) for text in move or ())
-    found = covered(_load(config, None, None, overrides, prices), moves, n)
-    console_tail.show_cover(found, moves, n)
+cli_tail.add_to(app)
 
 
 @app.command()
@@ -465,28 +404,6 @@ def _given(
     values = dict(parse_override(text) for text in overrides or ())
     read = [read_policy(file) for file in policies or ()]
     return {"paths": paths, "seed": seed, "prices": prices, "policies": read, "overrides": values}
-
-
-def _levels(text: str) -> list[float]:
-    """Levels of a command line, in per cent, as shares."""
-    try:
-        levels = [float(part) / 100 for part in text.split(",")]
-    except ValueError:
-        levels = [0.0]
-    if not all(0.5 < level < 1 for level in levels):
-        raise InputError(f"levels is {text!r}, expected per cents above 50 and below 100, such as 99,99.9. Correct it.")
-    return sorted(round(level, 12) for level in levels)
-
-
-def _move(text: str) -> tuple[str, float]:
-    """`BTC=-0.2`."""
-    asset, _, share = text.partition("=")
-    try:
-        return asset.strip(), float(share)
-    except ValueError:
-        raise InputError(
-            f"move is {text!r}, expected ASSET=SHARE, such as BTC=-0.2 for 20 % down. Write it so."
-        ) from None
 
 
 def _picture(ds: xr.Dataset, store: Path, *, anew: bool) -> Path:

@@ -51,13 +51,13 @@ def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | N
         levels: Between 0 and 1.
         weight: [path]; equal weights if left out.
     """
-    sample = sort(values, weight)
+    sample = in_order(values, weight)
     return sample.values[[sample.rank(level) for level in levels]]
 
 
 def expected_shortfall(values: np.ndarray, level: float, weight: np.ndarray | None = None) -> float:
     """Mean of the largest 1 - `level` of the distribution, the value at its edge counted in part; as `quantile`."""
-    sample = sort(values, weight)
+    sample = in_order(values, weight)
     edge = sample.values[sample.rank(level)]
     return float(edge + sample.excess(edge).sum() / ((1 - level) * sample.weight.sum()))
 
@@ -69,7 +69,7 @@ def quantile_intervals(
 
     Woodruff's inversion: with one value a path and equal weights these are order statistics.
     """
-    sample = sort(values, weight)
+    sample = in_order(values, weight)
     return {level: _inverted(sample, level) for level in levels}
 
 
@@ -80,7 +80,7 @@ def shortfall_interval(values: np.ndarray, level: float, weight: np.ndarray | No
     Q + mean(y) / (1 - level), whose first order in Q vanishes: its standard error is that of mean(y), a ratio of sums
     over paths. Few exceedances are skewed, and those unseen are the largest: critical values are from `_critical`.
     """
-    sample = sort(values, weight)
+    sample = in_order(values, weight)
     edge = float(sample.values[sample.rank(level)])
     excess, share = sample.excess(edge), sample.weight * sample.hits(sample.above(edge))
     total = (1 - level) * sample.weight.sum()
@@ -102,7 +102,7 @@ def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | 
         thresholds: In the unit of `values`.
         weight: [path]; equal weights if left out.
     """
-    sample = sort(values, weight)
+    sample = in_order(values, weight)
     found = [sample.chance(sample.above(threshold)) for threshold in thresholds]
     return np.array([[e.value for e in found], [e.low for e in found], [e.high for e in found]])
 
@@ -115,7 +115,7 @@ def probability(hit: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
         weight: [path]; equal weights if left out.
     """
     hit = np.asarray(hit, dtype=np.float64)
-    return _chance(hit, np.ones(len(hit)) if weight is None else np.asarray(weight))
+    return chance(hit, np.ones(len(hit)) if weight is None else np.asarray(weight))
 
 
 def effective_draws(hits: np.ndarray, weight: np.ndarray) -> float:
@@ -132,7 +132,7 @@ def effective_draws(hits: np.ndarray, weight: np.ndarray) -> float:
     return float(share * (1 - share) * weight.sum() ** 2 / np.sum((weight * (hits - share)) ** 2))
 
 
-def _chance(hits: np.ndarray, weight: np.ndarray) -> Estimate:
+def chance(hits: np.ndarray, weight: np.ndarray, tails: tuple[float, float] = TAILS) -> Estimate:
     """Weighted mean of `hits`, the share of a path's hours in which something happens: [path].
 
     The Clopper-Pearson interval of as many draws as would scatter as much, p (1 - p) / variance (Korn and Graubard
@@ -147,8 +147,8 @@ def _chance(hits: np.ndarray, weight: np.ndarray) -> Estimate:
         if scatter > 1e-9:
             trials *= float(ndtri(TAILS[1]) / stdtrit(max(1 / scatter, 1.0), TAILS[1])) ** 2
     count = share * trials
-    low = betaincinv(count, trials - count + 1, TAILS[0]) if hits.any() else 0.0
-    high = betaincinv(count + 1, trials - count, TAILS[1]) if hits.min() < 1 else 1.0
+    low = betaincinv(count, trials - count + 1, tails[0]) if hits.any() else 0.0
+    high = betaincinv(count + 1, trials - count, tails[1]) if hits.min() < 1 else 1.0
     return Estimate(share, float(low), float(high), exact)
 
 
@@ -187,7 +187,7 @@ class Sorted:
 
     def chance(self, start: int) -> Estimate:
         """That of a value from a position on."""
-        return _chance(self.hits(start), self.weight)
+        return chance(self.hits(start), self.weight)
 
     def excess(self, edge: float) -> np.ndarray:
         """Weight x mean over a path's hours of what lies above `edge`: [path]."""
@@ -196,7 +196,8 @@ class Sorted:
         return self.weight * sums / (len(self.values) // paths)
 
 
-def sort(values: np.ndarray, weight: np.ndarray | None) -> Sorted:
+def in_order(values: np.ndarray, weight: np.ndarray | None) -> Sorted:
+    """A sample, [path] or [path hour], by size."""
     values = np.asarray(values, dtype=np.float64)
     rows = values.reshape(len(values), -1)
     shares = np.ones(len(rows)) if weight is None else np.asarray(weight) * (len(rows) / np.sum(weight))

@@ -1,7 +1,7 @@
-"""What differs between two runs on the same random draws, path by path, with 95 % intervals by bootstrap over paths.
+"""Differences and ratios of two quantities of the same paths, as of two runs on the same random draws.
 
-Each replicate draws the same paths of both runs, so that what they share cancels. Chances differ by the paths on which
-the two differ; their interval needs no draws and holds at 95 % or more.
+Intervals are 95 % and come from resampling whole paths, by a fixed seed, so that the same runs give the same figures,
+and every replicate draws the same paths of both.
 """
 
 from __future__ import annotations
@@ -10,22 +10,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.special import betaincinv
 
-from stress.intervals import LEVELS, TAILS, Estimate, Sorted, expected_shortfall, sort
-from stress.results import effective_paths
+from stress.intervals import LEVELS, TAILS, Estimate, Sorted, chance, expected_shortfall, in_order
 
 REPLICATES = 200
 """Draws of a bootstrap."""
 _SEED = 601
 _CELLS = 1 << 21
-
-
-def mean_interval(values: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Mean over paths with a bootstrap interval: [path]."""
-    shares = np.ones(len(values)) if weight is None else np.asarray(weight)
-    sums = _resampled_sums(np.column_stack([shares, shares * values]))
-    return _interval(np.average(values, weights=shares), sums[:, 1] / sums[:, 0])
 
 
 def mean_ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
@@ -39,7 +30,7 @@ def quantile_ratios(
     over: np.ndarray, under: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
 ) -> dict[float, Estimate]:
     """`quantile` of one quantity over that of another of the same paths; every replicate draws the same of both."""
-    samples = [sort(values, weight) for values in (over, under)]
+    samples = [in_order(values, weight) for values in (over, under)]
     (draws_over, _), (draws_under, _) = (_bootstrap(sample, levels) for sample in samples)
     points = [[sample.values[sample.rank(level)] for level in levels] for sample in samples]
     return {
@@ -49,7 +40,7 @@ def quantile_ratios(
 
 def shortfall_ratio(over: np.ndarray, under: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
     """`expected_shortfall` of one quantity over that of another of the same paths, as `quantile_ratios`."""
-    draws = [_bootstrap(sort(values, weight), [level])[1][:, 0] for values in (over, under)]
+    draws = [_bootstrap(in_order(values, weight), [level])[1][:, 0] for values in (over, under)]
     points = [expected_shortfall(values, level, weight) for values in (over, under)]
     return _ratio(points[0], points[1], draws[0], draws[1])
 
@@ -76,7 +67,7 @@ def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight:
         level: Between 0 and 1.
         weight: [path]; equal weights if left out.
     """
-    samples = sort(first, weight), sort(second, weight)
+    samples = in_order(first, weight), in_order(second, weight)
     # Draws depend on the number of paths alone: both samples get the same.
     before, after = (_bootstrap(sample, [level])[0][:, 0] for sample in samples)
     low, high = (sample.values[sample.rank(level)] for sample in samples)
@@ -94,19 +85,11 @@ def paired_chance(first: np.ndarray, second: np.ndarray, weight: np.ndarray | No
         second: The same in another run on the same random draws.
         weight: [path]; equal weights if left out.
     """
+    weight = np.ones(len(first)) if weight is None else np.asarray(weight)
     tails = (TAILS[0] / 2, 1 - TAILS[0] / 2)
-    more, less = _share(second & ~first, weight, tails), _share(first & ~second, weight, tails)
+    only = [np.asarray(hit, np.float64) for hit in (second & ~first, first & ~second)]
+    more, less = (chance(hit, weight, tails) for hit in only)
     return Estimate(more.value - less.value, more.low - less.high, more.high - less.low)
-
-
-def _share(hit: np.ndarray, weight: np.ndarray | None, tails: tuple[float, float]) -> Estimate:
-    weight = np.ones(len(hit)) if weight is None else np.asarray(weight)
-    trials = effective_paths(weight)
-    share = float(weight[hit].sum() / weight.sum())
-    hits = share * trials
-    low = betaincinv(hits, trials - hits + 1, tails[0]) if hit.any() else 0.0
-    high = betaincinv(hits + 1, trials - hits, tails[1]) if not hit.all() else 1.0
-    return Estimate(share, float(low), float(high))
 
 
 @lru_cache(maxsize=2)

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from stress import intervals
-from stress.drawing import BLUE, SKY, VERMILION, axes_of, legend, plain_log
+from stress.drawing import BLUE, GREY, SKY, VERMILION, axes_of, legend, plain_log
 from stress.intervals import Estimate
 from stress.risk import span, usd
 from stress.tail import Tail
@@ -26,7 +26,7 @@ def tail_figure(found: Tail, name: str) -> Figure:
     mean_excess(found, fig.add_subplot(grid[1, 0]))
     shape(found, fig.add_subplot(grid[1, 1]))
     fig.suptitle(takeaway(found), fontsize=14, fontweight="bold", x=0.015, y=0.985, ha="left")
-    fig.text(0.015, 0.012, f"{name} | {len(found.values):,} paths | {found.what}", fontsize=9, color="#555555")
+    fig.text(0.015, 0.012, f"{name} | {len(found.values):,} paths | {found.what}", fontsize=9, color=GREY)
     return fig
 
 
@@ -58,7 +58,7 @@ def exceedance(found: Tail, ax: Axes | None = None) -> Axes:
     ends = np.maximum([[e.low for e in band], [e.high for e in band]], floor)
     ax.fill_between(far / 1e6, *ends, color=VERMILION, alpha=0.2, lw=0, label="95 % interval of the fit")
     ax.plot(far / 1e6, np.maximum([e.value for e in band], floor), color=VERMILION, lw=2, label="fitted tail")
-    ax.axvline(tail.threshold / 1e6, color="#555555", lw=1, ls=":")
+    ax.axvline(tail.threshold / 1e6, color=GREY, lw=1, ls=":")
     ax.set(yscale="log", xscale="log" if wide else "linear", ylim=(floor, 1))
     ax.set(xlabel=f"{found.what} [M USD]", ylabel="share of runs above it [%]")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
@@ -98,5 +98,5 @@ def _by_threshold(found: Tail, figures: list[Estimate], unit: float, ax: Axes) -
     value, low, high = (np.array([getattr(e, end) for e in figures]) / unit for end in ("value", "low", "high"))
     ax.vlines(place, low, high, color=SKY, lw=4, alpha=0.6, label="95 % interval")
     ax.plot(place, value, "o", color=BLUE, ms=5, label="paths above")
-    ax.axvline(found.chosen.threshold / 1e6, color="#555555", lw=1, ls=":")
+    ax.axvline(found.chosen.threshold / 1e6, color=GREY, lw=1, ls=":")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")

@@ -80,7 +80,7 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
         paths=len(weight),
         hours=hours.shape[1],
         run=of_runs(runs, runs_without),
-        added=paired.mean_interval(runs - runs_without, weight),
+        added=paired.paired_mean(runs - runs_without, weight),
         assets={
             str(name): of_runs(*(x[:, a] for x in by_asset))
             for a, name in enumerate(ds["asset"].values)
