@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stress.console import console, figures_table
-from stress.risk import usd
+from stress.risk import span, usd
 from stress.spec import RunError
 from stress.timeline import Timeline, by_minute, choose_market, largest_hour, layer_names
 
@@ -113,7 +113,7 @@ def print_amplification(found: Amplification, name: str) -> None:
     shown.add_section()
     for q, e in found.of_paths.items():
         what = "a path to its twin, median" if q == 0.5 else f"a path to its twin, {100 * q:g} %"
-        shown.add_row(what, "", "", f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
+        shown.add_row(what, "", "", f"{e.value:.3f}", span(e, "{:.3f}".format))
     _titled(title, shown)
     e = found.added
     out.print(f"impact adds {usd(e.value)} to a run ({usd(e.low)} to {usd(e.high)})")
