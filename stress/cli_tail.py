@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from stress.spec import InputError, RunError
+from stress.cli_options import Config, Prices, Set, Store, load, saved
+from stress.spec import InputError
 
-Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
 Levels = Annotated[str, typer.Option(metavar="PER CENT", help="Levels, separated by commas.")]
 
 
@@ -33,7 +33,6 @@ def tail(
 ) -> None:
     """Fit the tail of a finished run: quantiles beyond its paths, with intervals and the thresholds compared."""
     from stress import console_tail
-    from stress.drawing import save
     from stress.plots_tail import tail_figure
     from stress.run import open_sound
     from stress.tail import tail as fit
@@ -42,11 +41,7 @@ def tail(
     found = fit(ds, variable, pool=pool, threshold=threshold, levels=shares(levels))
     stem = store.with_suffix("") if store.suffix == ".zarr" else store
     name = f"{stem.name}-tail-{variable}" + (f"-{pool}" if pool else "").replace("/", "-")
-    picture = stem.with_name(f"{name}.png")
-    try:
-        save(tail_figure(found, ds.attrs["name"]), picture)
-    except OSError as error:
-        raise RunError(f"{picture}: cannot be written: {error.strerror}. Mend that and try again.") from error
+    picture = saved(tail_figure(found, ds.attrs["name"]), stem.with_name(f"{name}.png"))
     console_tail.show_tail(found, ds.attrs["name"], picture)
 
 
@@ -61,7 +56,7 @@ def funds(store: Store, levels: Levels = "99,99.9,99.97") -> None:
 
 
 def cover(
-    config: Annotated[Path, typer.Argument(help="TOML file of the run.", show_default=False)],
+    config: Config,
     move: Annotated[
         list[str] | None,
         typer.Option(metavar="ASSET=SHARE", help="Move of an index, such as BTC=-0.2; any number of times."),
@@ -70,22 +65,18 @@ def cover(
         Path | None, typer.Option(metavar="RUN", help="Moves of a finished run's worst path.", show_default=False)
     ] = None,
     n: Annotated[int, typer.Option("--n", help="How many accounts default.")] = 2,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Another value; any number of times.")
-    ] = None,
-    prices: Annotated[Path | None, typer.Option(help="Folder of price files instead of the config's.")] = None,
+    overrides: Set = None,
+    prices: Prices = None,
 ) -> None:
     """Set each insurance fund against the default of its N largest accounts under a move of prices."""
     from stress import console_tail
-    from stress.config import load_config, parse_override
     from stress.cover import cover as covered
     from stress.cover import worst_moves
     from stress.run import open_sound
 
     moves = {} if worst_of is None else worst_moves(open_sound(worst_of))
     moves |= dict(_move(text) for text in move or ())
-    run = load_config(config, prices=prices, overrides=dict(parse_override(text) for text in overrides or ()))
-    console_tail.show_cover(covered(run, moves, n), moves, n)
+    console_tail.show_cover(covered(load(config, None, None, overrides, prices), moves, n), moves, n)
 
 
 def shares(levels: str) -> list[float]:
