@@ -228,7 +228,7 @@ def test_a_full_disk_at_the_picture_leaves_the_run(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr("stress.plots.save", full)
+        patch.setattr("stress.drawing.save", full)
         stopped = liqstress("show", store)
     assert stopped.code == 3
     assert f"The run is safe in {store}" in stopped.err
