@@ -61,7 +61,8 @@ def exceedance(found: Tail, ax: Axes | None = None) -> Axes:
     ax.axvline(tail.threshold / 1e6, color=GREY, lw=1, ls=":")
     ax.set(yscale="log", xscale="log" if wide else "linear", ylim=(floor, 1))
     ax.set(xlabel=f"{found.what} [M USD]", ylabel="share of runs above it [%]")
-    ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
+    for label in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
+        label(lambda x, _: f"{x:,.10g}")
     plain_log(ax, "y", 100)
     legend(ax, ncols=4)
     return ax
