@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.signal import lfilter
 
 from stress.prices import ending, instant, load_replay
 from stress.recorded import Garch, Replay, Window
@@ -67,6 +66,8 @@ def conditional_variance(
         gamma: What a negative one weighs more.
         beta: Weight of the last variance.
     """
+    from scipy.signal import lfilter  # Slow to import, and seldom needed.
+
     pushed = long_run * (1 - alpha - gamma / 2 - beta) + (alpha + gamma * (returns < 0)) * returns**2
     later, _ = lfilter([1.0], [1.0, -beta], pushed, zi=[beta * long_run])
     return np.concatenate([[long_run], later])

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import stats
 
 from stress.spec import NonNegative, Number, Positive, Spec
 
@@ -82,6 +81,8 @@ class ExpectedShortfall(Spec):
 
     def unit_shortfall(self) -> float:
         """Expected shortfall of a return of unit variance [1]."""
+        from scipy import stats  # Slow to import, and seldom needed.
+
         tail, dof = 1 - self.level, self.degrees_of_freedom
         if dof is None:
             return float(stats.norm.pdf(stats.norm.ppf(self.level)) / tail)

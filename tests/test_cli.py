@@ -158,6 +158,15 @@ def test_run_is_a_function_whatever_was_imported() -> None:
     assert stress.run.run is function  # pyright: ignore[reportFunctionMemberAccess]
 
 
+def test_a_run_starts_without_what_is_slow_to_import() -> None:
+    code = (
+        "import sys, stress.build, stress.run\n"
+        "print([name for name in ('xarray', 'pandas', 'scipy.stats', 'scipy.signal') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_importing_stress_and_asking_for_help_load_nothing_heavy() -> None:
     code = (
         "import sys, stress; assert stress.__version__\n"
