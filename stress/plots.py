@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 
 from stress import absorbers, intervals, risk
 from stress.drawing import BLACK, BLUE, GREY, PALETTE, SKY, VERMILION, axes_of, hold, legend, plain_log
-from stress.drawing import save as save
 from stress.results import by_path, sound, weights
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from test_results import POOLS, backstopped, synthetic
 
 from stress import plots, risk
+from stress.drawing import save
 from stress.results import LAYERS, WITH_VAULT, by_path
 from stress.spec import RunError
 
@@ -190,7 +191,7 @@ def test_the_caption_names_run_seed_and_version(ds) -> None:
 def test_short_and_quiet_runs_can_be_drawn(tmp_path, hours) -> None:
     ds = synthetic(paths=20, hours=hours)
     for case in (ds, ds.map(np.zeros_like), ds.isel(path=slice(0, 1))):
-        plots.save(plots.overview(case), tmp_path / "a")
+        save(plots.overview(case), tmp_path / "a")
 
 
 def test_failed_paths_are_named_and_not_drawn(ds) -> None:
@@ -207,7 +208,7 @@ def test_failed_paths_are_named_and_not_drawn(ds) -> None:
 def test_same_figure_same_bytes(tmp_path, ds) -> None:
     digests = []
     for name in ("one.png", "two.svg"):
-        files = plots.save(plots.overview(ds), tmp_path / name)
+        files = save(plots.overview(ds), tmp_path / name)
         assert [file.suffix for file in files] == [".png", ".svg"]
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
     assert digests[0] == digests[1]
@@ -215,7 +216,7 @@ def test_same_figure_same_bytes(tmp_path, ds) -> None:
 
 
 def test_names_with_dots_keep_them(tmp_path, ds) -> None:
-    png, svg = plots.save(plots.hourly_volume(ds).figure.get_figure(root=True), tmp_path / "run.v1.2")
+    png, svg = save(plots.hourly_volume(ds).figure.get_figure(root=True), tmp_path / "run.v1.2")
     assert (png.name, svg.name) == ("run.v1.2.png", "run.v1.2.svg")
 
 

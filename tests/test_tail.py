@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 from test_results import FUNDS_USD, POOLS, VENUES, synthetic
 
-from stress import plots, plots_tail, tail
+from stress import plots_tail, tail
+from stress.drawing import save
 from stress.fund_size import fund_sizes, losses
 from stress.intervals import Estimate, expected_shortfall, quantile
 from stress.results import by_path
@@ -124,7 +125,7 @@ def test_pictures_of_a_tail_show_its_figures(found, tmp_path) -> None:
     x, y = (np.asarray(lines["paths"].get_data()[i]) for i in (0, 1))
     assert y[5] == pytest.approx(np.mean(found.values > 1e6 * x[5] * (1 + 1e-12)))
     assert "99.9 % are at most" in fig.get_suptitle()
-    for file in plots.save(fig, tmp_path / "tail"):
+    for file in save(fig, tmp_path / "tail"):
         assert file.stat().st_size > 1000
 
 

@@ -25,27 +25,22 @@ from jaxtyping import Float64
 from scipy.special import log_ndtr
 
 from stress.diffusions import Kou
+from stress.fits.jumps import fit_jumps
 from stress.fits.sample import (
     DAY,
     FEWEST,
     THRESHOLD,
     by_asset,
-    check,
-    check_notes,
     diffusion_table,
-    hourly_returns,
     rounded,
     second_moments,
     standard_errors,
-    tail,
-    tail_notes,
     truncated_sd,
     unexplained,
     volatility,
 )
-from stress.fits.spread import jump_spread
 from stress.prices import Bars
-from stress.spec import InputError, validate
+from stress.spec import InputError
 
 _NAMES = ("per_day", "up", "mean_up", "mean_down")
 
@@ -169,21 +164,12 @@ def fit_estimate(returns: Float64[np.ndarray, "hour asset"]) -> tuple[Estimate, 
 def fit_kou(
     hourly: Mapping[str, Bars], minute: Sequence[Bars] = (), level: float | None = None
 ) -> tuple[Kou, dict[str, Any]]:
-    """A jump-diffusion and its report; the arguments are those of `fit_merton`."""
-    assets = list(hourly)
-    returns, period, scale = hourly_returns(hourly, level)
-    fit, errors = fit_estimate(returns)
-    minutes = jump_spread(minute, fit.threshold / scale)
-    tables = [_table(assets, numbers, fit) for numbers in (fit.numbers(), errors)]
-    for table, name in zip(tables, ("minutes", "error"), strict=True):
-        if minutes[name] is not None:
-            table["common"]["minutes"] = list(minutes[name])
-    shock = validate(Kou, {"kind": "kou", **tables[0]}, "fit")
-    checked, seen = check(assets, returns, shock, errors["total"]), tail(returns[:, 0], fit.threshold, fit.beyond)
-    found = f"{fit.detected} jumps beyond {fit.threshold:.2%} an hour in {len(returns)} hours; most jumps are smaller."
-    notes = [found, f"Minutes of a jump: {minutes['how']}.", *check_notes(checked), *tail_notes(seen)]
-    facts = {"period": period, "hours": len(returns), "scale": scale, "standard_errors": tables[1]}
-    return shock, {**facts, "check": checked, "tail": seen, "notes": notes}
+    """A jump-diffusion and its report; the arguments are those of `fit_jumps`."""
+    return fit_jumps(Kou, "kou", fit_estimate, _table, _found, hourly, minute, level)
+
+
+def _found(fit: Estimate, hours: int) -> str:
+    return f"{fit.detected} jumps beyond {fit.threshold:.2%} an hour in {hours} hours; most jumps are smaller."
 
 
 def _table(assets: Sequence[str], numbers: Mapping[str, np.ndarray], fit: Estimate) -> dict[str, Any]:

@@ -29,27 +29,22 @@ from scipy.optimize import minimize
 from scipy.special import ndtr
 
 from stress.diffusions import Merton
+from stress.fits.jumps import fit_jumps
 from stress.fits.sample import (
     DAY,
     FEWEST,
     THRESHOLD,
     by_asset,
-    check,
-    check_notes,
     diffusion_table,
-    hourly_returns,
     rounded,
     second_moments,
     standard_errors,
-    tail,
-    tail_notes,
     truncated_sd,
     unexplained,
     volatility,
 )
-from stress.fits.spread import jump_spread
 from stress.prices import Bars
-from stress.spec import InputError, validate
+from stress.spec import InputError
 
 
 @dataclass(frozen=True)
@@ -146,38 +141,12 @@ def fit_estimate(returns: Float64[np.ndarray, "hour asset"]) -> tuple[Estimate, 
 def fit_merton(
     hourly: Mapping[str, Bars], minute: Sequence[Bars] = (), level: float | None = None
 ) -> tuple[Merton, dict[str, Any]]:
-    """A jump-diffusion and its report.
+    """A jump-diffusion and its report; the arguments are those of `fit_jumps`."""
+    return fit_jumps(Merton, "merton", fit_estimate, _table, _found, hourly, minute, level)
 
-    Args:
-        hourly: Hourly bars by asset; the first asset is the leader, whose jumps are the common ones.
-        minute: Minute bars of the leader, for the spread of a jump.
-        level: Total daily volatility of the leader to which all returns are scaled first; None leaves them [1].
-    """
-    assets = list(hourly)
-    returns, period, scale = hourly_returns(hourly, level)
-    fit, errors = fit_estimate(returns)
-    minutes = jump_spread(minute, fit.threshold / scale)
-    tables = [_table(assets, numbers, fit) for numbers in (fit.numbers(), errors)]
-    for table, name in zip(tables, ("minutes", "error"), strict=True):
-        if minutes[name] is not None:
-            table["common"]["minutes"] = list(minutes[name])
-    shock = validate(Merton, {"kind": "merton", **tables[0]}, "fit")
-    checked, seen = check(assets, returns, shock, errors["total"]), tail(returns[:, 0], fit.threshold, fit.beyond)
-    return shock, {
-        "period": period,
-        "hours": len(returns),
-        "scale": scale,
-        "standard_errors": tables[1],
-        "check": checked,
-        "tail": seen,
-        "spread": minutes["how"],
-        "notes": [
-            f"{fit.detected} jumps beyond {fit.threshold:.2%} an hour in {len(returns)} hours.",
-            f"Minutes of a jump: {minutes['how']}.",
-            *check_notes(checked),
-            *tail_notes(seen),
-        ],
-    }
+
+def _found(fit: Estimate, hours: int) -> str:
+    return f"{fit.detected} jumps beyond {fit.threshold:.2%} an hour in {hours} hours."
 
 
 def _table(assets: Sequence[str], numbers: Mapping[str, np.ndarray], fit: Estimate) -> dict[str, Any]:
