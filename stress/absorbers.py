@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stress.intervals import LEVELS, Estimate, probability, quantile_intervals
-from stress.results import by_path
+from stress.results import by_path, keeps, read
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _IN_WORST_HOUR = ("adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest")
+OF_POOLS = ("fund_drawdown", "fund_equity", "fund_exhausted_hour", "socialised_loss", "deficit")
+OF_VAULTS = ("vault_profit", "vault_equity")
+OF_ADL = ("adl_haircut", "adl_overshoot", "adl_volume", "adl_open_interest", *_IN_WORST_HOUR)
+"""Variables that are read to say anything of these."""
 
 
 @dataclass(frozen=True)
@@ -95,23 +99,29 @@ def distribution(values: np.ndarray, weight: np.ndarray) -> Distribution:
 
 def funded(ds: xr.Dataset) -> np.ndarray:
     """Which insurance funds ever have money, beyond the rounding of what they are asked to pay: [pool]."""
-    most = np.maximum(ds["fund_drawdown"].values.max(axis=0), ds["fund_equity"].values.max(axis=(0, 1)))
+    most = np.maximum(read(ds, "fund_drawdown").values.max(axis=0), read(ds, "fund_equity").values.max(axis=(0, 1)))
     return most > 1e-6 * by_path(ds, "deficit", "pool").max(axis=0)
 
 
 def vaulted(ds: xr.Dataset) -> np.ndarray:
-    """Which venues have a backstop vault: [venue]."""
+    """Which venues have a backstop vault, where that is kept: [venue]."""
+    if not keeps(ds, *OF_VAULTS):
+        return np.zeros(ds.sizes["venue"], bool)
     return (np.nan_to_num(ds["vault_equity"].values) != 0).any(axis=(0, 1))
 
 
 def falls(ds: xr.Dataset) -> np.ndarray:
     """What funds that have money and vaults lose: [path]."""
-    lost = np.maximum(-by_path(ds, "vault_profit", "venue")[:, vaulted(ds)], 0)
-    return ds["fund_drawdown"].values[:, funded(ds)].sum(axis=1) + lost.sum(axis=1)
+    lost = np.zeros((ds.sizes["path"], 1))
+    if vaulted(ds).any():
+        lost = np.maximum(-by_path(ds, "vault_profit", "venue")[:, vaulted(ds)], 0)
+    return read(ds, "fund_drawdown").values[:, funded(ds)].sum(axis=1) + lost.sum(axis=1)
 
 
 def pools(ds: xr.Dataset, weight: np.ndarray) -> dict[str, PoolRisk]:
-    """By insurance fund."""
+    """By insurance fund; of a run that does not keep all of `OF_POOLS` nothing."""
+    if not keeps(ds, *OF_POOLS):
+        return {}
     drawdown, socialised = ds["fund_drawdown"].values, by_path(ds, "socialised_loss", "pool")
     exhausted, money = np.isfinite(ds["fund_exhausted_hour"].values), funded(ds)
     return {
@@ -126,7 +136,9 @@ def pools(ds: xr.Dataset, weight: np.ndarray) -> dict[str, PoolRisk]:
 
 
 def vaults(ds: xr.Dataset, weight: np.ndarray) -> dict[str, VaultRisk]:
-    """By venue whose vault gains or loses anything."""
+    """By venue whose vault gains or loses anything, where that is kept."""
+    if not keeps(ds, *OF_VAULTS):
+        return {}
     profit, lowest = by_path(ds, "vault_profit", "venue"), ds["vault_equity"].values.min(axis=1)
     levels = (0.5, 0.05, 0.01)
     return {
@@ -142,8 +154,21 @@ def vaults(ds: xr.Dataset, weight: np.ndarray) -> dict[str, VaultRisk]:
     }
 
 
+def deleveraged(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Distribution]:
+    """Volume of auto-deleveraging over the whole run by venue, where that is kept [USD]."""
+    if not keeps(ds, "adl_volume"):
+        return {}
+    volume = by_path(ds, "adl_volume", "venue")
+    return {str(name): distribution(volume[:, v], weight) for v, name in enumerate(ds["venue"].values)}
+
+
 def payers(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Payers]:
-    """By venue that deleverages; where it does so at the mark, winners lose nothing and only open interest is known."""
+    """By venue that deleverages; where it does so at the mark, winners lose nothing and only open interest is known.
+
+    Nothing of a run that does not keep all of `OF_ADL`.
+    """
+    if not keeps(ds, *OF_ADL):
+        return {}
     haircut, overshoot = by_path(ds, "adl_haircut", "hour", "venue"), by_path(ds, "adl_overshoot", "venue")
     deleveraged = by_path(ds, "adl_volume", "venue") > 0
     found = {}
@@ -165,7 +190,9 @@ def payers(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Payers]:
 
 
 def sold(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Sold]:
-    """By venue at which collateral is sold."""
+    """By venue at which collateral is sold, where that is kept."""
+    if not keeps(ds, "collateral_sold"):
+        return {}
     volume = by_path(ds, "collateral_sold", "venue", "asset")
     mean = np.tensordot(weight, volume, 1)
     return {

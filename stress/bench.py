@@ -35,11 +35,12 @@ from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
 from stress.diffusions import Gbm
-from stress.results import VARIABLES, coords
+from stress.results import coords
 from stress.run import Progress, Simulation
 from stress.scenarios import Prescribed
 from stress.spec import BLOCK, InputError
 from stress.store import Store
+from stress.variables import VARIABLES
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,7 +13,7 @@ from stress import absorbers
 from stress.common_base import changed, check_common_base
 from stress.intervals import Estimate, quantile
 from stress.paired import paired_chance, paired_mean, paired_quantile
-from stress.results import by_path, weights
+from stress.results import by_path, read, weights
 from stress.risk import HOUR_THRESHOLD_USD, usd
 from stress.spec import InputError, RunError
 
@@ -114,16 +114,16 @@ def measures(ds: xr.Dataset) -> list[Measure]:
     """What is compared, of sound paths."""
     volume, funded = by_path(ds, "liquidation_volume", "hour"), absorbers.funded(ds)
     adl, socialised = by_path(ds, "adl_volume"), by_path(ds, "socialised_loss")
-    lead, empty = str(ds["asset"].values[0]), np.isfinite(ds["fund_exhausted_hour"].values)
+    lead, empty = str(ds["asset"].values[0]), np.isfinite(read(ds, "fund_exhausted_hour").values)
     return [
         Measure("liquidated", "usd", volume.sum(axis=1)),
         Measure("largest hour", "usd", volume.max(axis=1)),
         Measure("99 % of hours", "usd", volume, 0.99),
         Measure("accounts liquidated", "accounts", by_path(ds, "accounts_liquidated")),
-        Measure(f"lowest {lead}, from the start", "share", ds["index_low"].values[:, :, 0].min(axis=1) - 1.0),
+        Measure(f"lowest {lead}, from the start", "share", read(ds, "index_low").values[:, :, 0].min(axis=1) - 1.0),
         Measure("deleveraged (ADL)", "usd", adl),
         Measure("asked of funds (deficits)", "usd", by_path(ds, "deficit")),
-        Measure("largest fall of funds", "usd", ds["fund_drawdown"].values.sum(axis=1)),
+        Measure("largest fall of funds", "usd", read(ds, "fund_drawdown").values.sum(axis=1)),
         Measure(f"chance of an hour above {usd(HOUR_THRESHOLD_USD)}", "share", volume.max(axis=1) > HOUR_THRESHOLD_USD),
         Measure("chance that a fund is exhausted", "share", empty[:, funded].any(axis=1)),
         Measure("chance of ADL", "share", adl > 0),
@@ -145,7 +145,7 @@ def payments(ds: xr.Dataset) -> list[Measure]:
     return [
         Measure("closed traders, to funds", "usd", surplus),
         Measure("closed traders, to makers", "usd", makers),
-        Measure("insurance funds", "usd", start - ds["fund_equity"].values[:, -1].sum(axis=1)),
+        Measure("insurance funds", "usd", start - read(ds, "fund_equity").values[:, -1].sum(axis=1)),
         Measure("backstop vaults", "usd", -np.nan_to_num(by_path(ds, "vault_profit"))),
         Measure("winners, by ADL", "usd", by_path(ds, "adl_haircut")),
         Measure("winners, socialised", "usd", by_path(ds, "socialised_loss")),

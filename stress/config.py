@@ -25,6 +25,7 @@ from stress.prices import find_file
 from stress.recorded import BlockBootstrap, Recorded, Replay
 from stress.scenarios import Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
+from stress.variables import Names
 from stress.venues import Venue
 
 
@@ -130,6 +131,8 @@ class Run(Spec):
     overlays: Many[Overlay] = ()
     """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
+    keep: Names = ()
+    """Variables that the store keeps, beside `status` and `log_weight`; all of them where absent."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -351,9 +354,14 @@ def config_json(run: Run) -> str:
 def digest(run: Run) -> str:
     """sha256 of everything that decides the numbers: the config, and the bytes of the files it reads."""
     data, files = run.model_dump(mode="json"), input_digests(run)
+    data = {key: value for key, value in data.items() if value or key not in _LATER}
     data["portfolio"] |= {key: files.pop(key) for key in ("positions", "collateral")}
     data["prices"] = {"start": data["prices"]["start"], "files": files}
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+_LATER = ("keep",)
+"""Keys that came when runs had been named by their hash: where absent they are not in it."""
 
 
 def input_digests(run: Run) -> dict[str, str | None]:

@@ -13,9 +13,10 @@ import numpy as np
 
 from stress.config import Run, digest
 from stress.devices import Devices, Kind, choose
-from stress.results import COORDINATES, VARIABLES, Variable, coords, sound
+from stress.results import coords, read, sound
 from stress.run import laid_out, open_sound
 from stress.spec import InputError, validate
+from stress.variables import COORDINATES, VARIABLES, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,16 +105,17 @@ def largest_difference(steps: xr.Dataset, kept: xr.Dataset) -> float:
 
     Args:
         steps: From `explain`.
-        kept: The same path in the run.
+        kept: The same path in the run, in what it keeps; volumes of liquidation at least.
     """
     hours = kept.sizes["hour"]
     scale = max(float(by_hour(steps["liquidation_volume"].values, hours).sum(axis=(1, 2, 3)).max()), 1.0)
-    apart = [0.0]
+    apart = []
     for name in FLOWS:
-        if VARIABLES[name].units == "USD":
-            apart.append(np.max(np.abs(by_hour(steps[name].values, hours) - kept[name].values)) / scale)
-    ends = steps["fund_equity"].values.reshape(hours, -1, steps.sizes["pool"])[:, -1]
-    apart.append(np.max(np.abs(ends - kept["fund_equity"].values)) / max(scale, float(np.abs(ends).max())))
+        if VARIABLES[name].units == "USD" and (name in kept or not apart):
+            apart.append(np.max(np.abs(by_hour(steps[name].values, hours) - read(kept, name).values)) / scale)
+    if "fund_equity" in kept:
+        ends = steps["fund_equity"].values.reshape(hours, -1, steps.sizes["pool"])[:, -1]
+        apart.append(np.max(np.abs(ends - kept["fund_equity"].values)) / max(scale, float(np.abs(ends).max())))
     return float(max(apart))
 
 

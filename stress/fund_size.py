@@ -23,7 +23,7 @@ import numpy as np
 
 from stress import tail
 from stress.intervals import Estimate, probability, quantile_intervals
-from stress.results import by_path, sound, weights
+from stress.results import by_path, read, sound, weights
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def fund_sizes(ds: xr.Dataset, levels: Sequence[float] = tail.LEVELS) -> dict[st
     weight, size = weights(kept), _sizes(ds)
     loss = losses(kept, size)
     paid = np.maximum(_paid_by_winners(kept), 0.0)
-    exhausted = np.isfinite(kept["fund_exhausted_hour"].values)
+    exhausted = np.isfinite(read(kept, "fund_exhausted_hour").values)
     found = {}
     for f, name in enumerate(kept["pool"].values):
         chance = probability(exhausted[:, f], weight)
@@ -91,8 +91,8 @@ def _reading(exhausted: Estimate, level: float) -> Literal["safe side", "lower b
 
 def losses(ds: xr.Dataset, size: np.ndarray) -> np.ndarray:
     """The most that each fund of these sizes [USD] would have had to pay by any hour: [path pool]."""
-    socialised = np.cumsum(ds["socialised_loss"].values, axis=1, dtype=np.float64)
-    return np.maximum((size - ds["fund_low"].values + socialised).max(axis=1), 0.0)
+    socialised = np.cumsum(read(ds, "socialised_loss").values, axis=1, dtype=np.float64)
+    return np.maximum((size - read(ds, "fund_low").values + socialised).max(axis=1), 0.0)
 
 
 def _config(ds: xr.Dataset) -> dict[str, Any]:

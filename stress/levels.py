@@ -15,8 +15,8 @@ from stress.build import Built, build
 from stress.config import Run
 from stress.devices import Kind, choose, precise
 from stress.diffusions import Kou, WithNormalJumps
-from stress.results import COORDINATES, SIDES
 from stress.scenarios import Prescribed
+from stress.variables import COORDINATES, SIDES
 
 if TYPE_CHECKING:
     import xarray as xr

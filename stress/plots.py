@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from stress import absorbers, intervals, risk
 from stress.drawing import BLACK, BLUE, GREY, PALETTE, SKY, VERMILION, axes_of, hold, legend, plain_log
-from stress.results import by_path, sound, weights
+from stress.results import by_path, keeps, sound, weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,9 +26,7 @@ _WORST = 0.01
 def overview(ds: xr.Dataset) -> Figure:
     """Four panels on one page, more where there is more to say, with what they say in one sentence as the title."""
     kept = sound(ds)
-    panels = [hourly_volume, exceedance, fund_equity, absorption]
-    panels += [adl_payers] if (kept["adl_top_10_share"].values > 0).any() else []
-    panels += [collateral_sold] if (kept["collateral_sold"].values > 0).any() else []
+    panels = [hourly_volume, exceedance, *_panels(kept)]
     rows = -(-len(panels) // 2)
     height = 1.0 + 4.1 * rows
     fig = Figure(figsize=(13, height))
@@ -44,6 +43,19 @@ def overview(ds: xr.Dataset) -> Figure:
     return fig
 
 
+def _panels(ds: xr.Dataset) -> Iterator[Callable[[xr.Dataset, Axes], Axes]]:
+    """Those that a run keeps the variables of, and has something to put in."""
+    funds = keeps(ds, *absorbers.OF_POOLS)
+    if funds and keeps(ds, "fund_low"):
+        yield fund_equity
+    if funds and keeps(ds, "absorbed_volume"):
+        yield absorption
+    if keeps(ds, *absorbers.OF_ADL) and (ds["adl_top_10_share"].values > 0).any():
+        yield adl_payers
+    if funds and keeps(ds, "collateral_sold") and (ds["collateral_sold"].values > 0).any():
+        yield collateral_sold
+
+
 def takeaway(ds: xr.Dataset) -> str:
     """What the run says, in one or two lines."""
     ds = sound(ds)
@@ -54,22 +66,25 @@ def takeaway(ds: xr.Dataset) -> str:
         f"99 % of hours liquidate at most {risk.usd(usual)}. "
         f"An hour above {risk.usd(risk.HOUR_THRESHOLD_USD)} comes in\n"
         f"{risk.percent(chance.value)} of {len(ds['hour'])}-hour runs "
-        f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}), and {_exhausted(ds, weight)}."
+        f"(95 % interval {risk.percent(chance.low)} to {risk.percent(chance.high)}){_exhausted(ds, weight)}."
     )
 
 
 def _exhausted(ds: xr.Dataset, weight: np.ndarray) -> str:
-    """How often a fund, or a vault, loses all it has."""
+    """How often a fund, or a vault, loses all it has, as the end of a sentence."""
+    if not keeps(ds, *absorbers.OF_POOLS):
+        return ""
     emptied = {
         "fund": np.isfinite(ds["fund_exhausted_hour"].values)[:, absorbers.funded(ds)],
-        "vault": (ds["vault_equity"].values.min(axis=1) <= 0)[:, absorbers.vaulted(ds)],
     }
+    if absorbers.vaulted(ds).any():
+        emptied["vault"] = (ds["vault_equity"].values.min(axis=1) <= 0)[:, absorbers.vaulted(ds)]
     chances = {what: intervals.probability(empty.any(axis=1), weight).value for what, empty in emptied.items()}
     hit = [f"a {what} in {risk.percent(chance)}" for what, chance in chances.items() if chance > 0]
     if hit:
-        return f"{', '.join(hit)} of runs".replace(" in ", " is exhausted in ", 1)
+        return f", and {', '.join(hit)} of runs".replace(" in ", " is exhausted in ", 1)
     there = " and ".join(f"no {what}" for what, empty in emptied.items() if empty.shape[1])
-    return f"{there} is exhausted" if there else "there is no insurance fund"
+    return f", and {there} is exhausted" if there else ", and there is no insurance fund"
 
 
 def hourly_volume(ds: xr.Dataset, ax: Axes | None = None) -> Axes:

@@ -1,143 +1,29 @@
-"""What a run puts out: one table that declares every variable, and how to build and open a dataset of them."""
+"""What a run puts out: how to build a dataset of it, open it, and read from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stress.spec import InputError, RunError
+from stress.variables import ALWAYS, COORDINATES, LAYERS, SIDES, VARIABLES, WITH_VAULT, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from stress.config import Run
 
-SIDES = ("long", "short")
-"""Whose position was closed."""
-LAYERS = ("book", "auction", "takeover", "adl", "remainder")
-"""What absorbed it, in the order of the waterfall."""
-WITH_VAULT = ("book", "auction", "takeover", "vault", "adl", "remainder")
-"""The same where a venue of the run has a backstop vault."""
-CELL = ("scenario", "policy", "seed")
-"""Dims of a suite's cells, before those of a run."""
 COMPLETE = "complete"
 """Attribute of a store: true once every path is in it."""
 _BLOCK = 1024
 
 
-@dataclass(frozen=True)
-class Variable:
-    """One output of a run.
-
-    `dtype` is float64 for stocks of money that differences are taken of, and for likelihood ratios; float32, good
-    to 1e-7, for flows of one hour and for shares. Take sums of flows over hours or paths in float64.
-    """
-
-    name: str
-    dims: tuple[str, ...]
-    dtype: str
-    units: str
-    long_name: str
-
-    @property
-    def fill(self) -> float | int:
-        """What a place reads as that was never written: NaN, or -1 among integers."""
-        return np.nan if self.dtype.startswith("float") else -1
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """Units and meaning, as attributes of an array."""
-        return {"units": self.units, "long_name": self.long_name}
-
-
-def _variable(name: str, dims: str, dtype: str, units: str, long_name: str) -> Variable:
-    return Variable(name, tuple(dims.split()), dtype, units, long_name)
-
-
-_POOL, _VENUE, _MARKET = "path hour pool", "path hour venue", "path hour venue asset"
-_TOP = (
-    "of each market side's winners by profit (on ladders: of all its accounts by position at the start; on ladders and "
-    "cross margin each), against the mark; NaN without a loss"
-)
-_KEEPS = "what the winner with the largest profit keeps of it in the hour's largest ADL of a market side, over"
-_UNKNOWN = "NaN without a loss, and where it closed accounts on ladders"
-_TABLE = (
-    _variable("liquidation_volume", f"{_MARKET} side", "float32", "USD", "forced closings when executed"),
-    _variable("absorbed_volume", f"{_MARKET} layer", "float32", "USD", "forced closings by what absorbed them"),
-    _variable("deficit", _POOL, "float32", "USD", "what the insurance fund was asked to pay"),
-    _variable("surplus", _POOL, "float32", "USD", "what the insurance fund received, fees included"),
-    _variable("fund_equity", _POOL, "float64", "USD", "insurance fund's equity at the end of the hour"),
-    _variable("fund_low", _POOL, "float64", "USD", "insurance fund's lowest equity within the hour"),
-    _variable("fund_drawdown", "path pool", "float64", "USD", "largest peak-to-trough fall of the fund's equity"),
-    _variable(
-        "fund_exhausted_hour",
-        "path pool",
-        "float32",
-        "h",
-        "first hour with fund equity <= 0, in a fund that never has money the first of all; NaN if never",
-    ),
-    _variable("adl_volume", _MARKET, "float32", "USD", "winners' positions closed by auto-deleveraging"),
-    _variable("adl_haircut", _MARKET, "float32", "USD", "what deleveraged winners lost against the mark"),
-    _variable(
-        "adl_accounts",
-        _VENUE,
-        "float32",
-        "accounts",
-        "accounts deleveraged, each once an hour; on ladders by rank parts of accounts, in every round",
-    ),
-    _variable("adl_top_share", _VENUE, "float32", "1", f"share of winners' losses borne by the top 1 %; {_TOP}"),
-    _variable("adl_top_10_share", _VENUE, "float32", "1", f"share of winners' losses borne by the top 10 %; {_TOP}"),
-    _variable("adl_top_keeps_of_total", _VENUE, "float32", "1", f"{_KEEPS} all losses in it; {_UNKNOWN}"),
-    _variable(
-        "adl_top_keeps_of_largest", _VENUE, "float32", "1", f"{_KEEPS} the largest loss of one account; {_UNKNOWN}"
-    ),
-    _variable("adl_overshoot", _MARKET, "float32", "USD", "haircut less what the losers lacked at the mark"),
-    _variable(
-        "adl_open_interest", _MARKET, "float32", "1", "share of the open interest before the hour that ADL closed"
-    ),
-    _variable("socialised_loss", _POOL, "float32", "USD", "losses taken from winners' unrealised profit"),
-    _variable("collateral_sold", _MARKET, "float32", "USD", "coins of collateral sold in the spot market for debts"),
-    _variable("vault_equity", _VENUE, "float64", "USD", "backstop vault's equity at the end of the hour; NaN if none"),
-    _variable("vault_profit", _VENUE, "float32", "USD", "backstop vault's profit in the hour, a loss negative"),
-    _variable("index_close", "path hour asset", "float32", "1", "index at the end of the hour over the start's"),
-    _variable("index_low", "path hour asset", "float32", "1", "lowest index within the hour over the start's"),
-    _variable("index_high", "path hour asset", "float32", "1", "highest index within the hour over the start's"),
-    _variable("basis_low", _MARKET, "float32", "1", "perpetual's lowest premium over the index within the hour"),
-    _variable("basis_high", _MARKET, "float32", "1", "perpetual's highest premium over the index within the hour"),
-    _variable("open_interest", _MARKET, "float32", "USD", "one-sided, at the end of the hour, at the mark"),
-    _variable("accounts_liquidated", _VENUE, "float32", "accounts", "accounts liquidated"),
-    _variable("paused", _VENUE, "float32", "1", "share of the hour in which a circuit breaker stopped liquidations"),
-    _variable("first_round_volume", _MARKET, "float32", "USD", "triggered in the first round of each step"),
-    _variable("log_weight", "path", "float64", "1", "log likelihood ratio; 0 without importance sampling"),
-    _variable("ledger_residual", "path", "float32", "1", "largest relative residual of the ledger at hourly ends"),
-    _variable("status", "path", "int32", "1", "0: sound; other codes: the path failed"),
-)
-
-VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _TABLE}
-"""Every variable of a run, by name. In a market that a venue does not list, volumes and premiums are 0."""
-
-COORDINATES: Mapping[str, Variable] = {
-    "path": Variable("path", ("path",), "int64", "1", "number of the path; with the seed it fixes the random draws"),
-    "hour": Variable("hour", ("hour",), "int64", "h", "hours since the start, at the beginning of the hour"),
-    "venue": Variable("venue", ("venue",), "str", "", "exchange"),
-    "asset": Variable("asset", ("asset",), "str", "", "underlying"),
-    "side": Variable("side", ("side",), "str", "", "side of the position that was closed"),
-    "layer": Variable("layer", ("layer",), "str", "", "what absorbed the forced order"),
-    "pool": Variable("pool", ("pool",), "str", "", "insurance fund, as VENUE/NAME"),
-}
-"""Every dimension of a run, with what its labels are."""
-
-OF_SUITES: Mapping[str, Variable] = {
-    "scenario": Variable("scenario", ("scenario",), "str", "", "what happens"),
-    "policy": Variable("policy", ("policy",), "str", "", "the rules under which it does"),
-    "seed": Variable("seed", ("seed",), "int64", "1", "seed of the random draws"),
-    "config": Variable("config", CELL, "str", "", "config of each cell, as JSON"),
-}
-"""The further dimensions of a suite, and what differs along them."""
+def kept_of(run: Run) -> list[Variable]:
+    """Variables that a run keeps, in the order of the table."""
+    return [variable for name, variable in VARIABLES.items() if not run.keep or name in (*run.keep, *ALWAYS)]
 
 
 def coords(run: Run) -> dict[str, np.ndarray]:
@@ -244,12 +130,27 @@ def effective_paths(weight: np.ndarray) -> float:
     return float(weight.sum() ** 2 / (weight**2).sum())
 
 
+def keeps(ds: xr.Dataset, *names: str) -> bool:
+    """Whether a run keeps all of these variables."""
+    return all(name in ds for name in names)
+
+
+def read(ds: xr.Dataset, name: str) -> xr.DataArray:
+    """A variable of a run; `InputError` where the run does not keep it."""
+    if name not in ds:
+        raise InputError(
+            f"{ds.attrs.get('name', 'the run')}: keeps no {name}, which was expected for this. Add it to `keep` in the "
+            "config, and run that."
+        )
+    return ds[name]
+
+
 def by_path(ds: xr.Dataset, name: str, *keep: str) -> np.ndarray:
     """Sum of a variable over all dims but `path` and `keep`, in float64: [path, *keep].
 
     Reads a block of paths at a time, so that memory does not grow with the dims summed over.
     """
-    array, kept = ds[name], ("path", *keep)
+    array, kept = read(ds, name), ("path", *keep)
     axes = tuple(axis for axis, dim in enumerate(array.dims) if dim not in kept)
     left = [dim for dim in array.dims if dim in kept]
     starts = range(0, ds.sizes["path"], _BLOCK)

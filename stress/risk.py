@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stress import absorbers
 from stress.absorbers import Distribution, Payers, PoolRisk, Sold, VaultRisk, distribution
 from stress.intervals import Estimate, probability, shortfall_interval
-from stress.results import by_path, effective_paths, sound, weights
+from stress.results import by_path, effective_paths, keeps, sound, weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,13 +65,20 @@ class Summary:
 def summary(
     ds: xr.Dataset, hour_threshold: float = HOUR_THRESHOLD_USD, day_threshold: float = DAY_THRESHOLD_USD
 ) -> Summary:
-    """The figures of a run; thresholds in USD."""
+    """The figures of a run; thresholds in USD.
+
+    Raises:
+        InputError: The run does not keep `liquidation_volume`. What else it does not keep is left out.
+        RunError: All paths failed.
+    """
     kept = sound(ds)
     weight = weights(kept)
-    volume, adl = by_path(kept, "liquidation_volume", "hour"), by_path(kept, "adl_volume", "venue")
+    volume = by_path(kept, "liquidation_volume", "hour")
     split = np.tensordot(weight, by_path(kept, "liquidation_volume", "asset", "side"), 1)
     split /= split.sum() or np.nan
-    held = (by_path(kept, "open_interest", "asset") > 0).any(axis=0) | (split > 0).any(axis=1)
+    held = (split > 0).any(axis=1)
+    if keeps(kept, "open_interest"):
+        held = held | (by_path(kept, "open_interest", "asset") > 0).any(axis=0)
     worst_path, worst_hour = np.unravel_index(volume.argmax(), volume.shape)
     day = min(24, volume.shape[1])
     days = sliding_window_view(volume, day, axis=1).sum(axis=-1)
@@ -93,7 +100,7 @@ def summary(
         asset_shares={str(kept["asset"].values[a]): float(split[a].sum()) for a in np.flatnonzero(held)},
         pools=absorbers.pools(kept, weight),
         vaults=absorbers.vaults(kept, weight),
-        adl={str(name): distribution(adl[:, v], weight) for v, name in enumerate(kept["venue"].values)},
+        adl=absorbers.deleveraged(kept, weight),
         payers=absorbers.payers(kept, weight),
         sold=absorbers.sold(kept, weight),
     )

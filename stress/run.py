@@ -21,9 +21,10 @@ import numpy as np
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
 from stress.programs import Block, mesh_of, program_of, simulated
-from stress.results import VARIABLES, Variable, coords, dataset, open_run
+from stress.results import coords, dataset, kept_of, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
+from stress.variables import Variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -71,7 +72,7 @@ def run(
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
     attrs = provenance(config, key, simulation.devices)
-    store = open_store(path, list(VARIABLES.values()), coords(config), attrs, config.chunk, resume=resume)
+    store = open_store(path, kept_of(config), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
     todo = fill(store, simulation.chunks(wanted), wanted, progress)
@@ -102,7 +103,7 @@ def fill(
     report(done, store.all_paths)
     try:
         for i, arrays in chunks:
-            store.write(i, arrays)
+            store.write(i, {name: arrays[name] for name in store.variables})
             done += sizes[i]
             report(done, store.all_paths)
     except JaxRuntimeError as error:
@@ -264,7 +265,7 @@ def simulate_in_memory(config: Run, *, device: Kind = "auto") -> xr.Dataset:
     """
     simulation = Simulation.of(config, choose(device))
     parts = [arrays for _, arrays in simulation.chunks(range(-(-config.paths // config.chunk)))]
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES}
+    arrays = {v.name: np.concatenate([part[v.name] for part in parts]) for v in kept_of(config)}
     return dataset(arrays, coords(config), {"config": config_json(config), "name": config.name, "complete": True})
 
 

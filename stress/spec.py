@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
@@ -159,8 +159,13 @@ def _suggestion(kind: type[BaseModel], location: tuple[Any, ...]) -> str:
         tagged = [spec for spec in here if part in get_args(getattr(spec.model_fields.get("kind"), "annotation", None))]
         here = [spec for annotation in inside for spec in _specs(annotation)] if inside else tagged or here
     known = list(dict.fromkeys(name for spec in here for name in spec.model_fields))
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f" Did you mean '{near[0]}'?" if near else f" Known keys: {', '.join(known)}." if known else " Remove it."
+    return nearest(str(location[-1]), known) or (f" Known keys: {', '.join(known)}." if known else " Remove it.")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A question for what was probably meant; nothing where no word is near."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def _specs(annotation: Any) -> list[type[BaseModel]]:

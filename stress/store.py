@@ -24,8 +24,9 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from stress.results import COMPLETE, COORDINATES, OF_SUITES, Variable
+from stress.results import COMPLETE
 from stress.spec import InputError, RunError
+from stress.variables import COORDINATES, OF_SUITES, Variable
 
 CONFIG_HASH = "config_sha256"
 """Attribute that says which config a store belongs to."""

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.devices import Devices, Kind, choose
-from stress.results import CELL, LAYERS, VARIABLES, WITH_VAULT, coords, open_run
+from stress.results import coords, kept_of, open_run
 from stress.run import Progress, Simulation, damaged, fill, finished, is_finished, open_sound, open_store, provenance
 from stress.spec import InputError
 from stress.store import Store
 from stress.suite import Plan, placed
+from stress.variables import CELL, LAYERS, VARIABLES, WITH_VAULT
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +49,7 @@ def run_suite(
     if is_finished(path, plan.digest) and not (resume and damaged(path)):
         return open_sound(path)
     devices, began, whole = choose(device), time.perf_counter(), plan.coords()
-    variables = [replace(variable, dims=(*CELL, *variable.dims)) for variable in VARIABLES.values()]
+    variables = [replace(variable, dims=(*CELL, *variable.dims)) for variable in kept_of(plan.first)]
     store = open_store(path, variables, whole, _attributes(plan, devices), plan.first.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()

@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stress import pareto
 from stress.intervals import Estimate, quantile_intervals, shortfall_interval
 from stress.pareto import FEWEST, Fit
-from stress.results import by_path, sound, weights
+from stress.results import by_path, read, sound, weights
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def values_of(ds: xr.Dataset, variable: Variable, pool: str | None = None) -> tu
         if pool not in names:
             given = "missing" if pool is None else f"{pool!r}"
             raise InputError(f"pool is {given}, expected one of the run's: {', '.join(names)}. Give one with --pool.")
-        return f"largest fall of {pool} in a run", ds["fund_drawdown"].values[:, names.index(pool)]
+        return f"largest fall of {pool} in a run", read(ds, "fund_drawdown").values[:, names.index(pool)]
     volume = by_path(ds, "liquidation_volume", "hour")
     hours = 1 if variable == "hour" else min(24, volume.shape[1])
     largest = sliding_window_view(volume, hours, axis=1).sum(axis=-1).max(axis=1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stress.results import keeps
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -19,13 +20,16 @@ _LEVELS = ("minute", "index_usd", "mark_usd", "last_usd", "premium", "fund_usd",
 
 
 def refuse_unknown(ds: xr.Dataset, venue: str | None, asset: str | None) -> None:
-    """`InputError` unless a run, or its steps, have this venue and asset, where one is given, and positions there."""
+    """`InputError` unless a run, or its steps, have this venue and asset, where one is given, and positions there.
+
+    Of a run that keeps no open interest only the steps tell whether there are positions.
+    """
     given = _given(venue, asset)
     for name, x in given.items():
         if x not in ds[name].values:
             known = ", ".join(ds[name].values)
             raise InputError(f"--{name} is {x!r}, expected one of the run's: {known}. Give one of these.")
-    if not float(ds["open_interest"].sel(given).max()) > 0:
+    if keeps(ds, "open_interest") and not float(ds["open_interest"].sel(given).max()) > 0:
         words = " ".join(f"--{name} {x}" for name, x in given.items())
         raise InputError(f"{words}: nobody holds a position there, expected a market with some. Give another one.")
 

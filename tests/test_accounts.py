@@ -35,7 +35,7 @@ from stress.book import Schedule
 from stress.build import _barrier, _schedules, _world, build
 from stress.cross import CrossAccounts, compile_accounts
 from stress.money import currencies
-from stress.results import LAYERS, WITH_VAULT
+from stress.variables import LAYERS, WITH_VAULT
 from stress.venues import WholeStaging
 
 PATHS, STEPS = 4, 120

@@ -20,10 +20,10 @@ from test_results import synthetic
 import stress
 from stress.config import load_config
 from stress.reference import Row
-from stress.results import VARIABLES
 from stress.run import default_store
 from stress.schema import schema
 from stress.store import Store
+from stress.variables import VARIABLES
 
 
 def table(out: str) -> str:

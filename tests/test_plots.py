@@ -16,8 +16,9 @@ from test_results import POOLS, backstopped, synthetic
 
 from stress import plots, risk
 from stress.drawing import save
-from stress.results import LAYERS, WITH_VAULT, by_path
+from stress.results import by_path
 from stress.spec import RunError
+from stress.variables import LAYERS, WITH_VAULT
 
 PANELS = (plots.hourly_volume, plots.exceedance, plots.fund_equity, plots.absorption)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stress.results import COMPLETE, COORDINATES, LAYERS, VARIABLES, WITH_VAULT, coords, dataset, labels, open_run
+from stress.results import COMPLETE, coords, dataset, labels, open_run
 from stress.spec import InputError
+from stress.variables import COORDINATES, LAYERS, VARIABLES, WITH_VAULT
 
 VENUES = ("binance", "bybit", "okx")
 ASSETS = ("BTC", "ETH", "SOL", "XRP", "DOGE")

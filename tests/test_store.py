@@ -16,9 +16,10 @@ import zarr
 from test_results import ASSETS, POOLS, VENUES, synthetic
 from zarr.storage import LocalStore
 
-from stress.results import COMPLETE, VARIABLES, labels, open_run
+from stress.results import COMPLETE, labels, open_run
 from stress.spec import InputError, RunError
 from stress.store import CONFIG_HASH, Store
+from stress.variables import VARIABLES
 
 PATHS, HOURS, CHUNK = 40, 3, 16
 ATTRS = {CONFIG_HASH: "ab" * 32, "seed": 1, "config": "{}"}

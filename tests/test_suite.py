@@ -13,10 +13,11 @@ from test_refusals import edit
 
 import stress
 from stress import programs
-from stress.results import VARIABLES, open_run
+from stress.results import open_run
 from stress.store import Store, read_attributes
 from stress.suite import Plan, read_suite
 from stress.suite_run import cell, run_suite
+from stress.variables import VARIABLES
 
 SUITE = """
 kind = "suite"
