@@ -3,9 +3,12 @@
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import DATA, ROOT
 
+from stress.prices import load_replay
+from stress.recorded import Replay
 from stress.scenarios import Prescribed
 from stress.suite import Plan, read_suite
 
@@ -43,3 +46,25 @@ def test_falls_are_as_deep_as_the_episodes_were(plan: Plan) -> None:
         shock = plan.cell(name, plan.policies[0], 1).shock
         assert isinstance(shock, Prescribed)
         assert min(shock.moves[asset]) == pytest.approx(low, abs=0.002)
+
+
+HOURLY = DATA / "prices_1h_perp_2020_2024"
+
+
+def test_the_replays_are_the_days_of_the_episodes(plan: Plan) -> None:
+    """Windows of a day on all assets of the book, whose falls recorded prices have."""
+    replays = read_suite(ROOT / "configs" / "replays.toml", prices=HOURLY)
+    assert set(replays.scenarios) < set(plan.scenarios)
+    for name, asset, low in (
+        ("may_2021", "BTC", -0.33), ("december_2021", "BTC", -0.257), ("june_2022", "ETH", -0.19),
+        ("november_2022", "SOL", -0.523), ("march_2024", "DOGE", -0.339),
+    ):  # fmt: skip
+        run = replays.cell(name, "present", 1)
+        assert isinstance(run.shock, Replay) and run.shock.pin_index and run.shock.source
+        year = name.partition("_")[2]
+        assert run.shock.start.startswith(year)
+        if HOURLY.is_dir():
+            logs = load_replay(HOURLY, {}, list(run.assets), run.shock.start, 3600 * run.horizon_hours, 60)
+            assert np.expm1(logs[asset] - logs[asset][0]).min() == pytest.approx(low, abs=0.002)
+    if not HOURLY.is_dir():
+        pytest.skip("hourly prices beside the repository are absent")
