@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def _cell(row: Difference) -> str:
     if row.differs == 0 and row.change.low == row.change.high:
         return "the same"
     low, high = (number(x, row.unit, signed=True) for x in (row.change.low, row.change.high))
-    return f"{number(row.change.value, row.unit, signed=True)}\n[dim]{low} to {high}[/dim]"
+    interval = f"{low} to {high}" if math.isfinite(row.change.high) else "unknown from one path"
+    return f"{number(row.change.value, row.unit, signed=True)}\n[dim]{interval}[/dim]"
 
 
 def number(value: float, unit: Unit, *, signed: bool = False) -> str:

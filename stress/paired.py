@@ -1,7 +1,8 @@
 """Differences and ratios of two quantities of the same paths, as of two runs on the same random draws.
 
-Intervals are 95 % and come from resampling whole paths, by a fixed seed, so that the same runs give the same figures,
-and every replicate draws the same paths of both.
+Intervals are 95 %. Those of means and their ratios are Student's; those of quantiles and shortfalls come from
+resampling whole paths, by a fixed seed, so that the same runs give the same figures, and every replicate draws the same
+paths of both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from scipy.special import stdtrit
 
 from stress.intervals import LEVELS, TAILS, Estimate, Sorted, chance, expected_shortfall, in_order
+from stress.results import effective_paths
 
 REPLICATES = 200
 """Draws of a bootstrap."""
@@ -20,10 +23,17 @@ _CELLS = 1 << 21
 
 
 def mean_ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Mean of one quantity over that of another of the same paths, [path] each, with a bootstrap interval."""
-    shares = np.ones(len(over)) if weight is None else np.asarray(weight)
-    sums = _resampled_sums(np.column_stack([shares, shares * over, shares * under]))
-    return _ratio(float(shares @ over), float(shares @ under), sums[:, 1], sums[:, 2])
+    """Mean of one quantity over that of another of the same paths, [path] each; NaN where there is nothing below.
+
+    The interval is Student's, of `over - ratio x under`: linear in what scatters (Fieller's for a denominator that is
+    well known).
+    """
+    weight = np.ones(len(over)) if weight is None else np.asarray(weight)
+    if weight @ under == 0:
+        return Estimate(np.nan, np.nan, np.nan)
+    ratio = float((weight @ over) / (weight @ under))
+    half = _half_width(over - ratio * under, weight) * weight.sum() / abs(weight @ under)
+    return Estimate(ratio, ratio - half, ratio + half)
 
 
 def quantile_ratios(
@@ -46,16 +56,17 @@ def shortfall_ratio(over: np.ndarray, under: np.ndarray, level: float, weight: n
 
 
 def paired_mean(difference: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Weighted mean of what differs on each path between two runs, with a bootstrap interval over paths.
+    """Weighted mean of what differs on each path between two runs, with Student's interval.
 
     Args:
         difference: Second less first, on the same random draws: [path].
         weight: [path]; equal weights if left out.
     """
+    difference = np.asarray(difference, np.float64)
     weight = np.ones(len(difference)) if weight is None else np.asarray(weight)
-    columns = np.column_stack([weight, weight * np.asarray(difference, np.float64)])
-    total, change = _resampled_sums(columns).T
-    return _interval(columns[:, 1].sum() / weight.sum(), change / total)
+    mean = float(weight @ difference / weight.sum())
+    half = _half_width(difference - mean, weight)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
@@ -90,6 +101,15 @@ def paired_chance(first: np.ndarray, second: np.ndarray, weight: np.ndarray | No
     only = [np.asarray(hit, np.float64) for hit in (second & ~first, first & ~second)]
     more, less = (chance(hit, weight, tails) for hit in only)
     return Estimate(more.value - less.value, more.low - less.high, more.high - less.low)
+
+
+def _half_width(residual: np.ndarray, weight: np.ndarray) -> float:
+    """Half of Student's interval of a weighted mean, whose paths are worth n = (sum w)^2 / sum w^2; unknown for one."""
+    worth = effective_paths(weight)
+    if worth <= 1 + 1e-9:
+        return np.inf
+    error = np.sqrt(np.sum((weight * residual) ** 2) * worth / (worth - 1)) / weight.sum()
+    return float(stdtrit(worth - 1, TAILS[1]) * error)
 
 
 @lru_cache(maxsize=2)
