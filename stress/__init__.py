@@ -3,6 +3,7 @@
     config = stress.load_config("configs/quickstart.toml")
     ds = stress.run(config)                     # an xarray.Dataset
     ds = stress.open_run("runs/quickstart-....zarr")
+    ds.liq.quantile([0.5, 0.99])                # with intervals; ds.liq.plot.fan() and others
     suite = stress.run_suite(stress.read_suite("configs/suite.toml"))
     one = stress.cell(suite, "crash", "present")
     found = stress.compare({"present": one, "capped": stress.cell(suite, "crash", "leverage_cap_10x")})
@@ -13,6 +14,7 @@ Names are looked up on first use, so that `import stress` costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -56,7 +58,13 @@ _HOMES = {
 }
 
 
+_DATASETS = ("amplification", "cell", "compare", "explain", "open_run", "run", "run_suite")
+"""Whoever asks for these gets datasets, and `ds.liq` with them."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _DATASETS:
+        importlib.import_module("stress.accessor")
     if name == "run":  # the module, which can be called as its function
         return importlib.import_module("stress.run")
     if name == "__version__":
@@ -64,6 +72,10 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'stress' has no attribute {name!r}")
+
+
+if "xarray" in sys.modules:
+    importlib.import_module("stress.accessor")
 
 
 def __dir__() -> list[str]:

@@ -98,6 +98,11 @@ _MAPPED = 30_000
 """Pieces of memory after which programs are dropped; Linux gives a process 65,530, and a program may take 2,000."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--update` writes anew what tests compare with."""
+    parser.addoption("--update", action="store_true", help="write golden files anew")
+
+
 @pytest.fixture(autouse=True)
 def few_programs() -> Iterator[None]:
     """Drop compiled programs before there are so many that the next one finds no memory to map and the tests die."""
