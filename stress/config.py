@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.behaviour import Behaviour
 from stress.diffusions import Kou, WithNormalJumps
 from stress.leverage import LeverageCap
 from stress.maintenance import Array
@@ -130,6 +131,8 @@ class Run(Spec):
     overlays: Many[Overlay] = ()
     """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
+    behaviour: Annotated[Behaviour | None, Field(exclude_if=lambda behaviour: behaviour is None)] = None
+    """What holders of positions do by themselves; nothing where absent."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
