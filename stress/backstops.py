@@ -70,18 +70,22 @@ class Adl(Spec):
 
 
 class Breaker(Spec):
-    """A circuit breaker: the venue stops liquidating for a while, in all its markets.
+    """A circuit breaker: the venue stops liquidating for a while, in all its markets, or asks for wider margins.
 
     In the pause nobody is tested, and nothing is taken in of what waits for the engine. Prices go on, so does the
-    unwinding of pools and vaults; who is above maintenance again when it ends is not liquidated.
+    unwinding of pools and vaults, so do stop orders; who is above maintenance again when it ends is not liquidated.
+    Wider margins hold for accounts on ladders: all triggers of a market side move by the same share of the price, the
+    mean of what the multiple does to each.
     """
 
     move: Annotated[Number, Field(gt=0, lt=1)]
-    """Move of the index of any market of the venue, either way, that trips it [1]; not judged during a pause."""
+    """Move of the index of any market of the venue, either way, that trips it [1]; not judged while it is tripped."""
     minutes: Positive
     """Within which, to the step [min]."""
     pause_minutes: Positive
-    """Length of the pause, up to the next step [min]."""
+    """Length of the pause, or for how long margins are wider, up to the next step [min]."""
+    margin_times: Annotated[Number | None, Field(gt=1, le=10, exclude_if=lambda times: times is None)] = None
+    """Instead of a pause, the multiple of maintenance that the venue asks for meanwhile [1]."""
     source: str = ""
 
 

@@ -5,151 +5,30 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS, ENTRY, TOP, TOP_10, Ladders
 from stress_kernels.pytree import host
 
+from stress.closings import Closings, Schedule, closings
 from stress.portfolio import Positions
-from stress.triggers import bankruptcy_price, deductions, trigger_price
-from stress.venues import FractionStaging, RestoreStaging, Staging, TierStaging
+from stress.stops import StopOrders
 
 Array = NDArray[np.float64]
-Key = tuple[int, int, int]
-"""Venue, asset and side."""
+Key = tuple[int, int, int, int]
+"""Venue, asset, side, and whether the orders are forced (0) or stop orders (1)."""
 
 SPREAD = 0.1
 """Depth at which half of the cells of a ladder are used up [log]."""
-FLOOR_TOLERANCE = 1e-3
-"""A notional this little above a floor counts as at it [1]."""
-MOST_CLOSINGS = 24
-"""Staged closings of one account; what is open then closes whole."""
 EXACT_PROBES = 16
 """A book is exact where no trigger lies this many cells behind its own."""
 SMALL_BOOK = 64
 """A book with at most this many closings per market side is always exact."""
+_MOST_REQUIRED = 0.95
+"""Share of its notional that an account is asked for at most, however wide margins get [1]."""
 TOP_SHARES = {TOP: 0.01, TOP_10: 0.1}
 """The largest accounts of a market side, by number, in the columns of a ladder's rows."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Maintenance and staging of one market."""
-
-    floor: Array
-    rate: Array
-    fee: float
-    """Fee on what is closed [1]."""
-    fee_in_trigger: bool
-    staging: Staging
-    pause_steps: int = 0
-    """Steps after a partial close until the account is tested again; for accounts on cross margin."""
-    riskiest_first: bool = False
-    """Of several positions only the one that requires most is closed."""
-
-    @property
-    def counted_fee(self) -> float:
-        """Fee where the trigger counts it, else 0 [1]."""
-        return self.fee if self.fee_in_trigger else 0.0
-
-    @property
-    def deduction(self) -> Array:
-        """D_j [USD]."""
-        return deductions(self.floor, self.rate)
-
-
-@dataclass(frozen=True)
-class Closings:
-    """Forced orders of one market side, each at its trigger; coins are worth 1 USD at the start."""
-
-    trigger: Array
-    quantity: Array
-    """Coins over all copies."""
-    value: Array
-    """Bankruptcy price; of a partial close, the trigger [USD per coin]."""
-    ratio: Array
-    """Bankruptcy price of the account at that time over the trigger [1]."""
-    partial: NDArray[np.bool_]
-    accounts: Array
-    """Accounts that end with it."""
-    entry: Array
-    owner: NDArray[np.int64]
-    """Row of the account in its market side."""
-
-
-def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule: Schedule) -> Closings:
-    """All forced orders of accounts of one sign, each closing assumed to execute at its trigger.
-
-    A staged account is cut as the venue's rule says, keeps its equity but for the fee, and meets its next trigger with
-    what is left. One whose equity does not outlast the fee of the cut would close in the next round and closes whole.
-    By `tiers`, longs move down the brackets; a short's notional grows back on the way to its next trigger, so it is
-    cut to the same floor again, in steps that shrink quickly. By `fraction`, an account that the cut leaves past its
-    next trigger fails the next test and closes whole; any other begins anew. Nobody pauses between two closings.
-
-    Args:
-        cash: margin - q entry [USD], shape (n).
-        quantity: Signed coins, all of one sign, shape (n).
-        entry: Entry price [USD], shape (n).
-        count: Copies of each account, shape (n).
-        schedule: The market's brackets and staging.
-    """
-    rate, deduction, counted = schedule.rate, schedule.deduction, schedule.counted_fee
-    owner, before = np.arange(len(cash)), np.full(len(cash), np.nan)
-    parts: list[tuple[NDArray[Any], ...]] = []
-    for last in [False] * (MOST_CLOSINGS - 1) + [True]:
-        trigger = trigger_price(cash, quantity, rate, deduction, counted)
-        price = bankruptcy_price(cash, quantity)
-        size, sign = np.abs(quantity), np.sign(quantity)
-        # What is left after a cut may be past its trigger at once.
-        failed = sign * trigger >= sign * before
-        trigger = np.where(failed, before, trigger)
-        reachable = trigger > 0
-        safe = np.where(reachable, trigger, 1.0)
-        equity = sign * size * (trigger - price)
-        left = np.where(reachable, _target(size * safe, equity, failed, schedule) / safe, 0.0)
-        fee = schedule.fee * (size - left) * trigger
-        cut = (left > 0) & (left < size) & (equity > fee) & (not last)
-        closed = np.where(cut, size - left, size)
-        parts.append(
-            (trigger, closed * count, np.where(cut, trigger, price), np.where(reachable, price / safe, 1.0),
-             cut, np.where(cut, 0.0, count), entry, owner)
-        )  # fmt: skip
-        if not cut.any():
-            break
-        cash = (cash + sign * closed * trigger - fee)[cut]
-        quantity, entry, count, owner, before = (
-            (sign * left)[cut], entry[cut], count[cut], owner[cut], trigger[cut]
-        )  # fmt: skip
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return Closings(*columns)
-
-
-def _target(notional: Array, equity: Array, failed: NDArray[np.bool_], schedule: Schedule) -> Array:
-    """Notional to which an account is cut; 0 where it is closed whole [USD].
-
-    Args:
-        notional: At the trigger [USD].
-        equity: At the trigger [USD].
-        failed: Whether the account was cut before and has not passed a test since.
-        schedule: The market's brackets and staging.
-    """
-    match schedule.staging:
-        case TierStaging() as rule:
-            floors = schedule.floor[np.isfinite(schedule.floor)]
-            tier = np.searchsorted(floors * (1 + FLOOR_TOLERANCE), notional, side="left") - 1
-            tier = np.maximum(tier, 0)
-            lower = np.maximum(tier - (rule.down - 1), 0)
-            return np.where(tier < rule.whole_below, 0.0, floors[lower])
-        case FractionStaging() as rule:
-            return np.where(failed | (notional <= rule.above_usd), 0.0, (1 - rule.share) * notional)
-        case RestoreStaging() as rule:
-            # target (rate_j n - D_j + fee n) <= E in every tier
-            most = (equity[:, None] / rule.target + schedule.deduction) / (schedule.rate + schedule.counted_fee)
-            return np.min(most, axis=1)
-        case _:
-            return np.zeros_like(notional)
 
 
 @dataclass(frozen=True)
@@ -193,8 +72,9 @@ def compile_book(
     cells: int,
     entry_classes: int,
     dtype: str,
+    stops: StopOrders | None = None,
 ) -> Book:
-    """Sort all accounts into ladders.
+    """Sort all accounts into ladders; stop orders, where there are any, into further ones behind them.
 
     Args:
         positions: Isolated positions.
@@ -204,6 +84,7 @@ def compile_book(
         cells: Rungs of a ladder.
         entry_classes: Ladders of a market side, by entry price.
         dtype: Of the tables.
+        stops: Stop orders, where there are any.
 
     Raises:
         PastTrigger: A position would be liquidated before the first step.
@@ -215,11 +96,15 @@ def compile_book(
     sides: dict[Key, Side] = {}
     for group in range(venues * assets * 2):
         rows = order[bounds[group] : bounds[group + 1]]
-        if len(rows):
-            v, a, s = group // (2 * assets), group // 2 % assets, group % 2
-            sides[v, a, s] = _side(positions, rows, schedules[v, a], float(start_price[a]), cells, entry_classes)
+        market = v, a, _ = group // (2 * assets), group // 2 % assets, group % 2
+        if len(rows) or (stops is not None and market in stops.supports):
+            several = _sides(
+                positions, rows, market, schedules[v, a], float(start_price[a]), cells, entry_classes, stops
+            )
+            sides |= {(*market, kind): side for kind, side in enumerate(several) if len(side.depth)}
     placed, probes = _place(sides, cells)
-    ladders = _ladders(sides, schedules, placed, probes, (venues, assets, 2, entry_classes), cells, dtype)
+    shape = venues, assets, 2, entry_classes * (1 if stops is None else 2)
+    ladders = _ladders(sides, schedules, placed, probes, shape, entry_classes, cells, dtype)
     notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
     long_usd = float(notional[positions.quantity > 0].sum())
     return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
@@ -231,23 +116,27 @@ def _ladders(
     placed: Mapping[Key, NDArray[np.int64]],
     probes: int,
     shape: tuple[int, int, int, int],
+    entry_classes: int,
     cells: int,
     dtype: str,
 ) -> Ladders:
     """Tables of all market sides; `placed` and `probes` as from `_place`."""
-    length, entry_classes = cells + probes + 2, shape[-1]
+    length = cells + probes + 2
     rows_table = np.zeros((*shape, length, COLUMNS), dtype)
     depth = np.full((*shape, cells + probes), np.inf, dtype)
     margin, partial = (np.zeros((*shape, CLASSES), kind) for kind in (dtype, bool))
-    rates = np.zeros(shape, dtype)
-    for (v, a, s), side in sides.items():
-        cell = placed.get((v, a, s), side.cell)
-        rows_table[v, a, s, :, 1:] = _cumulate(side, cell, length - 1, entry_classes)
-        margin[v, a, s], partial[v, a, s] = _class_margins(side)
-        rates[v, a, s] = _mean_rate(side, schedules[v, a])
+    rates, widened = np.zeros((2, *shape), dtype)
+    for key, side in sides.items():
+        (v, a, s, stops), cell = key, placed.get(key, side.cell)
+        here = v, a, s, slice(stops * entry_classes, (stops + 1) * entry_classes)
+        rows_table[*here, 1:] = _cumulate(side, cell, length - 1, entry_classes)
+        margin[here], partial[here] = _class_margins(side)
+        if not stops:
+            rates[here], widened[here] = _mean_rate(side, schedules[v, a]), _widened(side, schedules[v, a])
         if probes:
             finite = np.isfinite(side.depth)
-            depth[v, a, s, side.entry_class[finite], cell[finite]] = side.depth[finite]
+            depth[here][side.entry_class[finite], cell[finite]] = side.depth[finite]
+    of_stops = np.broadcast_to(np.arange(shape[-1]) >= entry_classes, shape)[..., None]
     return Ladders(
         rows=host(rows_table),
         coins=host(functools.reduce(np.add, (rows_table[..., column] for column in range(0, 2 * CLASSES, 2)))),
@@ -260,34 +149,55 @@ def _ladders(
         spread=host(SPREAD, dtype),
         cells=cells,
         probes=probes,
+        stops=host(of_stops) if of_stops.any() else None,
+        widened=host(widened[..., None]) if any(x.margin_times > 1 for x in schedules.values()) else None,
     )
 
 
-def _side(
-    positions: Positions, rows: NDArray[np.int64], schedule: Schedule, start: float, cells: int, entry_classes: int
-) -> Side:
-    """Closings of one market side, with the class and the cell of each."""
-    quantity = positions.quantity[rows] * start
-    entry = positions.entry_price[rows] / start
-    orders = closings(positions.margin[rows] - quantity * entry, quantity, entry, positions.count[rows], schedule)
-    sign = 1.0 if quantity[0] > 0 else -1.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = np.where(orders.trigger > 0, -sign * np.log(orders.trigger), np.inf)
-    first = depth[: len(rows)]
-    if np.any(first <= 0):
-        worst = int(np.argmax(first <= 0))
-        raise PastTrigger(int(rows[worst]), float(orders.trigger[worst] * start), start)
-    with np.errstate(invalid="ignore"):
-        cell = np.where(np.isfinite(depth), np.minimum(np.floor(cells * depth / (SPREAD + depth)), cells - 1), cells)
-    size, count = np.abs(quantity), positions.count[rows]
-    return Side(
-        depth=depth,
-        cell=cell.astype(np.int64),
-        orders=orders,
-        klass=_margin_classes(orders, depth),
-        entry_class=_weighted_class(entry, size * count, entry_classes)[orders.owner],
-        top={column: _largest(size, count, share)[orders.owner] for column, share in TOP_SHARES.items()},
+def _sides(
+    positions: Positions,
+    rows: NDArray[np.int64],
+    market: tuple[int, int, int],
+    schedule: Schedule,
+    start: float,
+    cells: int,
+    entry_classes: int,
+    stops: StopOrders | None,
+) -> list[Side]:
+    """Closings of one market side, with the class and the cell of each: forced ones, and stop orders if there are."""
+    quantity, entry, count = (
+        positions.quantity[rows] * start,
+        positions.entry_price[rows] / start,
+        positions.count[rows],
     )
+    cash, sign = positions.margin[rows] - quantity * entry, 1.0 if market[2] == 0 else -1.0
+    orders = closings(cash, quantity, entry, count, schedule)
+    trigger = orders.trigger[: len(rows)]
+    if np.any(sign * trigger >= sign):
+        worst = int(np.argmax(sign * trigger >= sign))
+        raise PastTrigger(int(rows[worst]), float(trigger[worst] * start), start)
+    size = np.abs(quantity)
+    klass = _weighted_class(entry, size * count, entry_classes)
+    top = {column: _largest(size, count, share) for column, share in TOP_SHARES.items()}
+
+    def side(orders: Closings) -> Side:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = np.where(orders.trigger > 0, -sign * np.log(orders.trigger), np.inf)
+            natural = np.minimum(np.floor(cells * depth / (SPREAD + depth)), cells - 1)
+        return Side(
+            depth=depth,
+            cell=np.where(np.isfinite(depth), natural, cells).astype(np.int64),
+            orders=orders,
+            klass=_margin_classes(orders, depth),
+            # Holders at a support level are none of the accounts, and small.
+            entry_class=np.append(klass, 0)[orders.owner],
+            top={column: np.append(largest, 0.0)[orders.owner] for column, largest in top.items()},
+        )
+
+    if stops is None:
+        return [side(orders)]
+    stopped = stops.of(market, cash, quantity, entry, count, trigger)
+    return [side(orders.of_copies(stops.without(trigger))), side(stopped)]
 
 
 def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
@@ -303,16 +213,18 @@ def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
 
 
 def _margin_classes(orders: Closings, depth: Array) -> NDArray[np.int64]:
-    """Classes by the log distance from trigger to bankruptcy; partial closes have the last two for themselves.
+    """Classes by the log distance from trigger to bankruptcy; partial closes, or the stop orders at support levels,
+    have the last two for themselves.
 
     The classes share the coins about equally, near triggers counting more than far ones.
     """
     weight = orders.quantity * np.exp(-depth / SPREAD)
-    for_partial = 2 if orders.partial.any() else 0
+    odd = orders.partial | (orders.owner < 0)
+    for_odd = 2 if odd.any() else 0
     klass = np.zeros(len(orders.trigger), np.int64)
     for chosen, first, classes in (
-        (~orders.partial, 0, CLASSES - for_partial),
-        (orders.partial, CLASSES - for_partial, for_partial),
+        (~odd, 0, CLASSES - for_odd),
+        (odd, CLASSES - for_odd, for_odd),
     ):
         if chosen.any():
             distance = np.log(np.maximum(np.abs(1 - orders.ratio[chosen]), 1e-6))
@@ -343,6 +255,23 @@ def _mean_rate(side: Side, schedule: Schedule) -> float:
     size = (orders.quantity / np.where(orders.accounts > 0, orders.accounts, 1.0))[usable] * orders.trigger[usable]
     tier = np.maximum(np.searchsorted(schedule.floor, size, side="left") - 1, 0)
     return float(np.average(schedule.rate[tier], weights=orders.quantity[usable])) + counted
+
+
+def _widened(side: Side, schedule: Schedule) -> float:
+    """Mean log distance by which triggers come nearer while maintenance is a multiple of the schedule's.
+
+    An account with p_b = T (1 - r - fee) is then triggered at p_b / (1 - times r - fee), a short with plus signs: exact
+    while r is what it requires over its notional at either price. Near triggers count more than far ones.
+    """
+    orders, counted, times = side.orders, schedule.counted_fee, schedule.margin_times
+    usable = np.isfinite(side.depth) & (orders.quantity > 0)
+    if times == 1 or not usable.any():
+        return 0.0
+    ratio = orders.ratio[usable]
+    required, sign = np.abs(1 - ratio), np.sign(1 - ratio)
+    wider = np.minimum(times * (required - counted) + counted, _MOST_REQUIRED)
+    shift = sign * (np.log(ratio) - np.log1p(-sign * np.maximum(wider, required)))
+    return float(np.average(shift, weights=orders.quantity[usable] * np.exp(-side.depth[usable] / SPREAD)))
 
 
 def _largest(size: Array, count: Array, share: float) -> Array:

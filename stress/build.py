@@ -28,8 +28,9 @@ from stress_kernels.world import (
     World,
 )
 
-from stress.book import Book, PastTrigger, Schedule, compile_book
+from stress.book import Book, PastTrigger, compile_book
 from stress.capping import capped
+from stress.closings import Schedule
 from stress.collateral import AllAccounts, read_accounts
 from stress.conditions import conditions
 from stress.config import Run
@@ -46,11 +47,13 @@ from stress.cross import (
 )
 from stress.diffusions import Diffusion
 from stress.history import recorded_log_prices
+from stress.holders import behaving, check_margins
 from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.recorded import Replay, Window
 from stress.scenarios import Prescribed
 from stress.shock import Grid, Shock, compile_shock
 from stress.spec import InputError
+from stress.stops import stop_orders
 from stress.venues import Staging, WholeStaging
 
 _DAY = 86400.0
@@ -93,11 +96,13 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     """
     recorded = _recorded(run)
     start = _start_prices(run, recorded)
-    everyone, schedules = _everyone(run, start, single_on_ladders), _schedules(run)
+    everyone, schedules = behaving(run, _everyone(run, start, single_on_ladders), start), _schedules(run)
+    check_margins(run, everyone)
     try:
         book = compile_book(
-            everyone.ladder, schedules, start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype
-        )
+            everyone.ladder, schedules, start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype,
+            stop_orders(run),
+        )  # fmt: skip
     except PastTrigger as error:
         raise _past_trigger(run, everyone, error) from None
     money = currencies(run, everyone.cross)
@@ -258,6 +263,7 @@ def _schedules(run: Run) -> dict[tuple[int, int], Schedule]:
                     staging=venue.staging,
                     pause_steps=_pause_steps(venue.staging, run.step_seconds),
                     riskiest_first=venue.closing_order == "riskiest_first",
+                    margin_times=1.0 if venue.breaker is None else venue.breaker.margin_times or 1.0,
                 )
     return schedules
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.behaviour import Behaviour
 from stress.diffusions import Kou, WithNormalJumps
 from stress.leverage import LeverageCap
 from stress.maintenance import Array
@@ -131,7 +132,9 @@ class Run(Spec):
     overlays: Many[Overlay] = ()
     """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
-    keep: Names = ()
+    behaviour: Annotated[Behaviour | None, Field(exclude_if=lambda behaviour: behaviour is None)] = None
+    """What holders of positions do by themselves; nothing where absent."""
+    keep: Annotated[Names, Field(exclude_if=lambda names: not names)] = ()
     """Variables that the store keeps, beside `status` and `log_weight`; all of them where absent."""
 
     @model_validator(mode="after")
@@ -354,14 +357,9 @@ def config_json(run: Run) -> str:
 def digest(run: Run) -> str:
     """sha256 of everything that decides the numbers: the config, and the bytes of the files it reads."""
     data, files = run.model_dump(mode="json"), input_digests(run)
-    data = {key: value for key, value in data.items() if value or key not in _LATER}
     data["portfolio"] |= {key: files.pop(key) for key in ("positions", "collateral")}
     data["prices"] = {"start": data["prices"]["start"], "files": files}
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
-
-
-_LATER = ("keep",)
-"""Keys that came when runs had been named by their hash: where absent they are not in it."""
 
 
 def input_digests(run: Run) -> dict[str, str | None]:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from stress_kernels.price import depth_divisor
 
 from stress.absorbers import falls
-from stress.book import Schedule
 from stress.build import opening
+from stress.closings import Schedule
 from stress.config import Run
 from stress.cross import CrossAccounts, joined, one_by_one
 from stress.money import volume

@@ -12,7 +12,7 @@ from stress_kernels.account_words import WORD, Words
 from stress_kernels.accounts import Accounts, Collateral, Losses, open_holdings
 from stress_kernels.pytree import host
 
-from stress.book import Schedule
+from stress.closings import Schedule
 from stress.config import Run
 from stress.overlays import Default
 from stress.portfolio import Positions

@@ -66,6 +66,7 @@ def breakers(run: Run) -> Breakers | None:
     specs, dt = [venue.breaker for venue in run.venues.values()], run.step_seconds
     if not any(specs):
         return None
+    widens = [b is not None and b.margin_times is not None for b in specs]
     steps = [1 if b is None else max(1, round(b.minutes * 60 / dt)) for b in specs]
     return Breakers(
         move=host([np.inf if b is None else b.move for b in specs], run.dtype),
@@ -73,6 +74,7 @@ def breakers(run: Run) -> Breakers | None:
         pause=host([0 if b is None else np.ceil(b.pause_minutes * 60 / dt - 1e-9) for b in specs], np.int32),
         listed=host([[asset in venue.markets for asset in run.assets] for venue in run.venues.values()]),
         window=max(steps),
+        widens=host(widens) if any(widens) else None,
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stress.spec import Many, NonNegative, Number, Positive, Spec
 from stress.venues import Venue
@@ -133,8 +133,56 @@ class Default(Event):
     """What it loses in the first step that ends after `start_minutes` [USD]; more than its equity leaves a deficit."""
 
 
+class Support(Spec):
+    """A price level at which many have their stop orders: below the start longs who sell, above it shorts who buy.
+
+    They hold their positions from the start, paid in full, so that nobody liquidates them; they count in open interest.
+    Once the mark is at a stop it is executed in the order book, as `behaviour.stop_losses` are.
+    """
+
+    kind: Literal["support"]
+    asset: str
+    move: Annotated[Number, Field(gt=-1)]
+    """Where the level lies: move of the mark from the start [1]; negative for a support, positive for a resistance."""
+    width: Annotated[Number, Field(ge=0, lt=1)] = 0.01
+    """Over which the stops are spread evenly, the level in the middle, as a share of the starting price [1]."""
+    usd: Positive
+    """Notional of the positions at the starting prices, over all venues, by their average daily volumes [USD]."""
+    venues: Many[str] = ()
+    """Where they are; all of the run that list the asset, and have no vault, if absent."""
+    source: str = ""
+
+    @model_validator(mode="after")
+    def _on_one_side(self) -> Self:
+        low, high = self.move - self.width / 2, self.move + self.width / 2
+        if low <= 0 <= high or low <= -1:
+            raise ValueError(
+                f"move is {self.move:g} with a width of {self.width:g}, expected a level on one side of the start and "
+                "above a price of zero. Move it, or make it narrower."
+            )
+        return self
+
+    def prices(self) -> list[float]:
+        """Moves from the start at which equal parts of the stops lie [1]."""
+        parts = _PARTS if self.width > 0 else 1
+        return [self.move + self.width * ((i + 0.5) / parts - 0.5) for i in range(parts)]
+
+    def listing(self, venues: Mapping[str, Venue]) -> list[str]:
+        """Venues of the run where it may be: that list a linear contract, on ladders."""
+        linear = (name for name, v in venues.items() if self.asset in v.markets and not v.inverse(self.asset))
+        return [name for name in linear if venues[name].vault is None]
+
+    def by_venue(self, venues: Mapping[str, Venue]) -> dict[str, float]:
+        """Notional at each venue [USD]."""
+        adv = {name: venues[name].markets[self.asset].adv_usd for name in self.venues or self.listing(venues)}
+        return {name: self.usd * volume / sum(adv.values()) for name, volume in adv.items()}
+
+
+_PARTS = 16
+
 Overlay = Annotated[
-    Depeg | DepthCollapse | Slowdown | StaleIndex | Outage | FundingSpike | Default, Field(discriminator="kind")
+    Depeg | DepthCollapse | Slowdown | StaleIndex | Outage | FundingSpike | Default | Support,
+    Field(discriminator="kind"),
 ]
 
 
@@ -148,6 +196,9 @@ def check_overlays(
     time, and no two of what else would be said twice."""
     for i, overlay in enumerate(overlays):
         where = f"overlays[{i}]"
+        if isinstance(overlay, Support):
+            _check_level(overlay, where, venues, assets)
+            continue
         places = {"venue": [overlay.venue]} if isinstance(overlay, _AT_A_VENUE) else {}
         if isinstance(overlay, FundingSpike):
             places["venues"] = list(overlay.venues)
@@ -173,6 +224,20 @@ def check_overlays(
                 f"{horizon_hours * 60} min. Start it earlier, or lengthen horizon_hours."
             )
     _check_apart(overlays)
+
+
+def _check_level(overlay: Support, where: str, venues: Mapping[str, Venue], assets: Sequence[str]) -> None:
+    if overlay.asset not in assets:
+        raise ValueError(
+            f"{where}.asset is '{overlay.asset}', expected an asset of the run ({', '.join(assets)}). Correct it."
+        )
+    there = overlay.listing(venues)
+    for name in overlay.venues or ([] if there else ["none"]):
+        if name not in there:
+            raise ValueError(
+                f"{where}.venues is '{name}', expected venues without a vault and with a linear contract on "
+                f"'{overlay.asset}' ({', '.join(there) or 'the run has none'}). Correct it."
+            )
 
 
 def _check_token(overlay: Depeg, where: str, venue: Venue, assets: Sequence[str]) -> None:
@@ -204,7 +269,8 @@ def _check_positions(overlay: Default, where: str, venue: Venue, assets: Sequenc
 
 
 def _check_apart(overlays: Sequence[Overlay]) -> None:
-    for (i, one), (j, other) in combinations(enumerate(overlays), 2):
+    timed = [(i, overlay) for i, overlay in enumerate(overlays) if isinstance(overlay, Event)]
+    for (i, one), (j, other) in combinations(timed, 2):
         first, second = sorted((one, other), key=lambda overlay: overlay.start_minutes)
         if _subject(one) is None or _subject(one) != _subject(other):
             continue
@@ -216,7 +282,7 @@ def _check_apart(overlays: Sequence[Overlay]) -> None:
             )
 
 
-def _subject(overlay: Overlay) -> str | None:
+def _subject(overlay: Event) -> str | None:
     """What only one overlay may speak of at a time; others add up or multiply."""
     if isinstance(overlay, Depeg):
         return f"'{overlay.token}' at '{overlay.venue}'"

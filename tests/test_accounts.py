@@ -31,8 +31,8 @@ from reference.small import crash, crowd, market, plateaus, pool, positions_of, 
 from reference.twin import Accounts
 from stress_kernels.account_margin import Look, short_of_margin
 
-from stress.book import Schedule
 from stress.build import _barrier, _schedules, _world, build
+from stress.closings import Schedule
 from stress.cross import CrossAccounts, compile_accounts
 from stress.money import currencies
 from stress.variables import LAYERS, WITH_VAULT

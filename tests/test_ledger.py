@@ -114,7 +114,8 @@ def crash_run(folder: Path) -> Run:
 
     At one venue there are too few winners, and the rest takes what is left; at another they are closed at the mark, and
     the pool cannot pay all deficits. At the third a vault stands behind the pools, one market is inverse, accounts have
-    coins, and one pool tops up the other. Before the fall one account loses money elsewhere.
+    coins, and one pool tops up the other. Before the fall one account loses money elsewhere; on the way down stop
+    orders at a support level are executed.
     """
     (folder / "positions.csv").write_text(POSITIONS)
     (folder / "collateral.csv").write_text(COLLATERAL)
@@ -130,7 +131,8 @@ def crash_run(folder: Path) -> Run:
     small = {"horizon_hours": 1, "dtype": "float32", "ladder": {"rungs": 512}, "impact": {"i_ref": 0.01}}
     files = {"portfolio": {"positions": str(folder / "positions.csv"), "collateral": str(folder / "collateral.csv")}}
     loss = {"kind": "default", "venue": "few", "positions": {"A": 1e5}, "equity_usd": 5e6, "loss_usd": 4e6}
-    return run_of(places, {"A": 0.025, "B": 0.025}, None, overlays=[loss | {"start_minutes": 2}], **small, **files)
+    off = [loss | {"start_minutes": 2}, {"kind": "support", "asset": "A", "move": -0.05, "usd": 1e6}]
+    return run_of(places, {"A": 0.025, "B": 0.025}, None, overlays=off, **small, **files)
 
 
 @pytest.fixture(scope="module")

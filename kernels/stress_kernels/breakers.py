@@ -1,4 +1,5 @@
-"""Circuit breakers: a venue stops liquidating for a while after an index has moved too far too fast."""
+"""Circuit breakers: after an index has moved too far too fast a venue stops liquidating for a while, or asks for more
+margin."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ class Halts:
     index: Float[Array, "window a p"]
     """Log index at the opening of the last steps; that of the start before there were any."""
     until: Int[Array, "v p"]
-    """Step before which a venue does not liquidate."""
+    """Step before which a venue's breaker is tripped."""
     halted: Float[Array, "v p"]
     """Steps since the hour began in which it did not."""
 
@@ -35,11 +36,11 @@ def open_halts(breakers: Breakers, assets: int, paths: int, dtype: jnp.dtype) ->
 
 def judge_halts(
     halts: Halts, index: Float[Array, "a p"], step: Int[Array, ""], breakers: Breakers
-) -> tuple[Halts, Bool[Array, "v p"]]:
+) -> tuple[Halts, Bool[Array, "v p"], Bool[Array, "v p"] | None]:
     """Trip the breakers of a step's opening.
 
     A breaker trips where |S(t) / S(t - window) - 1| of any index that the venue lists is above its move, unless it is
-    tripped: during a pause nothing is judged.
+    tripped: meanwhile nothing is judged.
 
     Args:
         halts: So far.
@@ -48,20 +49,21 @@ def judge_halts(
         breakers: Rules.
 
     Returns:
-        What is remembered, and which venues liquidate in this step.
+        What is remembered, which venues liquidate in this step, and which have wider margins, where any may.
     """
     # Read before anything is written: else the whole window is copied.
     before, past = jax.lax.optimization_barrier((halts.index[(step - breakers.steps) % breakers.window], halts.index))
     far = jnp.abs(jnp.expm1(index[None] - before)) > breakers.move[:, None, None]
     trips = any_of(far & breakers.listed[..., None], 1) & (halts.until <= step)
     until = jnp.where(trips, step + breakers.pause[:, None], halts.until)
-    halted = until > step
+    tripped = until > step
+    halted = tripped if breakers.widens is None else tripped & ~breakers.widens[:, None]
     now = Halts(
         index=jax.lax.dynamic_update_index_in_dim(past, index, step % breakers.window, 0),
         until=until,
         halted=halts.halted + halted,
     )
-    return now, ~halted
+    return now, ~halted, None if breakers.widens is None else tripped & breakers.widens[:, None]
 
 
 def throughput(liquidates: Bool[Array, "v p"] | None, world: World) -> Float[Array, "v a #p"]:

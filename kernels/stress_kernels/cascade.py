@@ -22,7 +22,7 @@ from stress_kernels.engine import admit
 from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Kept, Ladders, depth_of, position
 from stress_kernels.ladder_lanes import Lanes
-from stress_kernels.layers import curve, fill_auction, fill_book, fill_takeover, share
+from stress_kernels.layers import Curve, curve, fill_auction, fill_book, fill_takeover, share
 from stress_kernels.money import add_up
 from stress_kernels.orders import Orders, sort_orders, with_accounts
 from stress_kernels.policy import Borne, bear
@@ -32,6 +32,7 @@ from stress_kernels.pytree import pytree
 from stress_kernels.rows import when
 from stress_kernels.settlement import Fills, adl_move, bankruptcy_value, lacking, settle
 from stress_kernels.state import Extremes, Hour, Record, State, layers_of, worth_of
+from stress_kernels.stops import liquidated, with_stops
 from stress_kernels.trades import Claims, Trades, trades
 from stress_kernels.world import ADL_BANKRUPTCY, ADL_PRO_RATA, World, along, side_sign
 
@@ -51,11 +52,15 @@ class Held:
     """Venues that no circuit breaker has stopped, where any has one."""
     seen: Float[Array, "v a p"] | None
     """Log index that a venue still sees, and NaN where it sees the present one."""
+    widened: Bool[Array, "v p"] | None
+    """Venues whose breaker asks for wider margins, where any may."""
 
 
-def triggered(state: State, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
+def triggered(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
     """Place on each ladder that the present marks reach, never falling back."""
     depth = depth_of(state.quotes.mark, state.kept, ladders)
+    if held.widened is not None and ladders.widened is not None:
+        depth = depth + jnp.where(held.widened[:, None, None, None], ladders.widened, 0.0)
     place = position(ladders, depth + along(1, world.barrier_shift, depth))
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
@@ -89,15 +94,18 @@ def cascade_round(
     cross, waiting = (None, None) if cross is None else trigger(cross, world)
     others = jnp.zeros_like(budget) if waiting is None else add_up(waiting.usd, 0, 3)
     taken_in = admit(lanes, record.done, reach, budget, 1 + mark_move, others)
+    line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
+    forced, line, stopped = with_stops(taken_in.swept, line, mark_move, lanes, world)
     triggered_usd = (taken_in.demand - add_up(state.queued, 2, 3)) * (1 + mark_move)
-    ended = taken_in.accounts
+    triggered_usd = triggered_usd if stopped is None else triggered_usd + add_up(stopped.forced_usd, 2)
+    ended = liquidated(taken_in.accounts, stopped, lanes)
     if waiting is not None:
         triggered_usd, ended = triggered_usd + waiting.triggered, ended + waiting.accounts
     equity = state.funds.equity
-    orders = sort_orders(taken_in.swept, equity, state.funds.adl_on, mark_move, lanes, world)
+    orders = sort_orders(forced, equity, state.funds.adl_on, mark_move, lanes, world)
     orders, turn = with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
-    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, held, at, world)
+    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, line, at, world)
     vault = _vault_share(orders, fills, state, at, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
     claims, closed, routes = _close(orders, fills, vault, standing, at, lanes, ladders, world, cross)
@@ -109,13 +117,8 @@ def cascade_round(
     cross, left = (None, None) if cross is None else settle_accounts(cross, state.u_global, held.depth, world)
     outcome = settle_pools(state.funds, record, claims, done, standing, ladders, world, cross, left)
 
-    state = replace(
-        state,
-        reach=closed.reach,
-        queued=taken_in.queued,
-        kept=outcome.kept,
-        funds=outcome.funds,
-    )
+    outcome = outcome if stopped is None else stopped.noted(outcome, world)
+    state = replace(state, reach=closed.reach, queued=taken_in.queued, kept=outcome.kept, funds=outcome.funds)
     record = Record(
         done=jnp.where(standing.idle, closed.reach, lanes.put(taken_in.swept.high[..., 0, :], record.done)),
         taken=outcome.taken,
@@ -124,7 +127,8 @@ def cascade_round(
         stocks=outcome.stocks,
         hour=_tally(outcome.hour, jnp.where(first, triggered_usd, 0.0), ended, done, closed, borne, at, world),
     )
-    flow = -add_up(side_sign(book_usd) * book_usd, 2)
+    in_book = book_usd if stopped is None else book_usd + stopped.usd
+    flow = -add_up(side_sign(in_book) * in_book, 2)
     return observe(press(state, flow, held, world, _sales(left, cross)), world), record, outcome.cross
 
 
@@ -149,14 +153,13 @@ def _fill(
     equity: Float[Array, "f p"],
     state: State,
     makers_left: Float[Array, "v a p"],
-    held: Held,
+    line: Curve,
     at: Worth,
     world: World,
 ) -> tuple[Fills, Float[Array, "v a s p"], Float[Array, "v a s p"]]:
     """Book, auction and takeover; what they leave stands under `adl` until vaults have taken and winners are found."""
     mark_move = jnp.expm1(state.quotes.mark)
     usd, mark, sign = orders.usd, 1 + mark_move, side_sign(orders.usd)
-    line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
     # Found once: else again for everything that asks what it takes or pays.
     book = jax.lax.optimization_barrier(fill_book(usd, line, state.quotes.mark, world))
     after_book = jax.lax.optimization_barrier(jnp.maximum(usd - book.usd, 0.0))

@@ -23,11 +23,11 @@ class Admitted:
     swept: Sweep
     """On lanes."""
     demand: Float[Array, "v a p"]
-    """What waits on ladders [coins]."""
+    """What waits on ladders, stop orders not counted [coins]."""
     queued: Float[Array, "v a s e p"]
     """Coins still waiting."""
-    accounts: Float[Array, "v p"]
-    """Closed for good."""
+    accounts: Float[Array, "1 1 1 1 k"]
+    """Closed for good, on lanes."""
     part: Float[Array, "v a p"]
     """Share of what waits that is taken in."""
 
@@ -40,7 +40,7 @@ def admit(
     mark: Float[Array, "v a p"],
     others: Float[Array, "v a p"],
 ) -> Admitted:
-    """Admit what waits, in ladder order, in proportion between the ladders of a market.
+    """Admit what waits, in ladder order, in proportion between the ladders of a market; stop orders need no engine.
 
     Ladder order is the order of triggers: first in, first out by round; inside a round an account-by-account engine
     shares pro rata instead. Against one, in crashes where the queue binds, hourly volumes differ by 0.4 %, deficits
@@ -60,9 +60,11 @@ def admit(
     row_low, row_high = row_at(ladders, low), row_at(ladders, high)
     held, target = quantity(row_low), quantity(row_high)
     waiting = jax.lax.optimization_barrier(jnp.maximum(target - held, 0.0))
-    demand = jax.lax.optimization_barrier(add_up(lanes.sum(waiting * scale), 2))
+    for_engine = waiting if ladders.stops is None else jnp.where(ladders.stops, 0.0, waiting)
+    demand = jax.lax.optimization_barrier(add_up(lanes.sum(for_engine * scale), 2))
     part = share(budget, demand * mark + others)
     each = lanes.of_markets(part)
+    each = each if ladders.stops is None else jnp.where(ladders.stops, 1.0, each)
     binding = jax.lax.optimization_barrier((each < 1) & (waiting > 0))
 
     def everything() -> tuple[Array, Array]:
@@ -74,12 +76,11 @@ def admit(
         return place, row_at(ladders, place)
 
     place, row = jax.lax.cond(jnp.any(binding), some, everything)
-    ended = jnp.where(scale > _GONE, row[..., ACCOUNTS, :] - row_low[..., ACCOUNTS, :], 0.0)
     return Admitted(
         swept=sweep(low, place, row_low, row),
         demand=demand,
         queued=lanes.spread(jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)),
-        accounts=add_up(lanes.sum(ended), 1, 2),
+        accounts=jnp.where(scale > _GONE, row[..., ACCOUNTS, :] - row_low[..., ACCOUNTS, :], 0.0),
         part=part,
     )
 

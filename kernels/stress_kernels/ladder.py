@@ -59,6 +59,10 @@ class Ladders:
     """Cells of the depth coordinate."""
     probes: int = static()
     """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells."""
+    stops: Bool[Array, "v a s e #p"] | None = None
+    """Ladders of stop orders, whose trigger is the price that their holder has named; where there are any."""
+    widened: Float[Array, "v a s e #p"] | None = None
+    """By how much nearer triggers are while a breaker widens margins [log]; where one may."""
 
 
 def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> Float[Array, "*b w"]:
@@ -141,14 +145,17 @@ def depth_of(mark_log: Float[Array, "v a p"], kept: Kept, ladders: Ladders) -> F
     """Adverse log move of the mark, as the triggers see it.
 
     What moves bankruptcy prices moves triggers: a long is compared with scale m - shift / (1 - r), a short with
-    scale m - shift / (1 + r), exact in price while the account stays in its maintenance tier.
+    scale m - shift / (1 + r), exact in price while the account stays in its maintenance tier. A stop stays where it is.
 
     Args:
         mark_log: Log mark.
         kept: What is left of the accounts.
     """
     moved = kept.shift / (1 - ladders.sign * ladders.trigger_rate) * jnp.exp(-mark_log)[:, :, None, None]
-    return -ladders.sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
+    depth = -ladders.sign * (mark_log[:, :, None, None] + jnp.log(jnp.maximum(kept.scale - moved, 1e-3)))
+    if ladders.stops is None:
+        return depth
+    return jnp.where(ladders.stops, -ladders.sign * mark_log[:, :, None, None], depth)
 
 
 def classes(row: Float[Array, "v a s e column p"]) -> tuple[Float[Array, "v a s e c p"], Float[Array, "v a s e c p"]]:

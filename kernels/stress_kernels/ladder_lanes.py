@@ -52,6 +52,7 @@ class Lanes:
             log_margin=mine(ladders.log_margin),
             partial=mine(ladders.partial),
             trigger_rate=mine(ladders.trigger_rate),
+            stops=None if ladders.stops is None else mine(ladders.stops),
         )
         here = Kept(scale=_look_up(kept.scale, place), shift=_look_up(kept.shift, place))
         return cls(place, at, here, wanted.shape)

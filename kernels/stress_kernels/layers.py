@@ -6,6 +6,8 @@ side. Amounts are USD at the round's mark, per market and side, axes `v a s p`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -37,21 +39,32 @@ class BookFill:
 class Curve:
     """Log of the last price as a function of one's own flow, from the imbalances at the round's opening."""
 
-    base: Float[Array, "1 a p"]
-    u_local: Float[Array, "v a p"]
-    u_global: Float[Array, "1 a p"]
-    per_usd_local: Float[Array, "v a p"]
+    base: Float[Array, "1 a 1 p"]
+    u_local: Float[Array, "v a #s p"]
+    u_global: Float[Array, "#v a #s p"]
+    per_usd_local: Float[Array, "v a 1 p"]
     """Imbalance per USD of flow, depth included."""
-    per_usd_global: Float[Array, "1 a p"]
-    start_local: Float[Array, "v a p"]
+    per_usd_global: Float[Array, "1 a 1 p"]
+    start_local: Float[Array, "v a #s p"]
     """sign(u) |u|^delta at the opening."""
-    start_global: Float[Array, "1 a p"]
+    start_global: Float[Array, "#v a #s p"]
 
     def after(self, flow: Float[Array, "v a s p"], world: World) -> Powers:
         """Where a signed flow leads [USD, sells negative]."""
-        local = self.u_local[:, :, None] + flow * self.per_usd_local[:, :, None]
-        everywhere = self.u_global[:, :, None] + flow * self.per_usd_global[:, :, None]
+        local = self.u_local + flow * self.per_usd_local
+        everywhere = self.u_global + flow * self.per_usd_global
         return signed_power(local, world.impact.delta), signed_power(everywhere, world.impact.delta)
+
+    def behind(self, flow: Float[Array, "v a s p"], world: World) -> Curve:
+        """The curve that each side finds where a signed flow of its own has led [USD, sells negative]."""
+        local, everywhere = self.after(flow, world)
+        return replace(
+            self,
+            u_local=self.u_local + flow * self.per_usd_local,
+            u_global=self.u_global + flow * self.per_usd_global,
+            start_local=local,
+            start_global=everywhere,
+        )
 
     def marginal(self, end: Powers, world: World) -> Float[Array, "v a s p"]:
         """Log price where a flow has led."""
@@ -61,8 +74,8 @@ class Curve:
         """Mean log price over a signed flow [USD, sells negative]."""
 
         def over(u: Array, per_usd: Array, start: Array, end: Array) -> Float[Array, "v a s p"]:
-            du = flow * per_usd[:, :, None]
-            u, start = (jnp.broadcast_to(x[:, :, None], du.shape) for x in (u, start))
+            du = flow * per_usd
+            u, start = (jnp.broadcast_to(x, du.shape) for x in (u, start))
             return mean_power(u, du, start, end, world.impact.delta)
 
         local = over(self.u_local, self.per_usd_local, self.start_local, end[0])
@@ -74,7 +87,7 @@ class Curve:
     ) -> Float[Array, "v a s p"]:
         impact = world.impact
         pushed = impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
-        return self.base[:, :, None] + along(1, impact.coefficient, local) * pushed
+        return self.base + along(1, impact.coefficient, local) * pushed
 
 
 def curve(
@@ -89,13 +102,13 @@ def curve(
     start_local, start_global = signed_power(u_local, impact.delta), signed_power(u_global, impact.delta)
     own = impact.index_weight * impact.rho * along(0, impact.coefficient, u_global) * start_global
     return Curve(
-        base=(exogenous + index_push(u_global, world.impact) - own)[None],
-        u_local=u_local,
-        u_global=u_global[None],
-        per_usd_local=depth[None] / world.adv[..., None],
-        per_usd_global=(depth / world.adv_global[:, None])[None],
-        start_local=start_local,
-        start_global=start_global[None],
+        base=(exogenous + index_push(u_global, world.impact) - own)[None, :, None],
+        u_local=u_local[:, :, None],
+        u_global=u_global[None, :, None],
+        per_usd_local=(depth[None] / world.adv[..., None])[:, :, None],
+        per_usd_global=(depth / world.adv_global[:, None])[None, :, None],
+        start_local=start_local[:, :, None],
+        start_global=start_global[None, :, None],
     )
 
 

@@ -127,6 +127,21 @@ def book_trades(stocks: Stocks, done: Trades, claims: Claims, world: World) -> S
     )
 
 
+def book_stops(stocks: Stocks, coins: Float[Array, "v a s p"], cash: Float[Array, "v a s p"], world: World) -> Stocks:
+    """Post stop orders: holders sell (shorts: buy) `coins` for `cash` USD, the rest of the market buys (sells)."""
+    sign = side_sign(coins)
+    paid, signed = world.by_currency(add_up(sign * cash, 2)), sign * coins
+    return replace(
+        stocks,
+        traders_cash=stocks.traders_cash.add(paid),
+        rest_cash=stocks.rest_cash.add(-paid),
+        traders=stocks.traders.add(-signed),
+        rest=stocks.rest.add(add_up(signed, 2)),
+        gross_cash=stocks.gross_cash + add_up(world.by_currency(add_up(cash, 2)), 1),
+        gross_coins=stocks.gross_coins + add_up(coins, 0, 1, 2),
+    )
+
+
 def book_ladders(
     stocks: Stocks, received: Float[Array, "v a p"], lacking: Float[Array, "v a p"], world: World
 ) -> Stocks:

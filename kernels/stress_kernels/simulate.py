@@ -150,7 +150,7 @@ def open_carry(
         budget=market,
         makers_left=market,
         stocks=open_stocks(ladders, accounts, world, paths),
-        hour=open_hour(world, entries, paths, dtype),
+        hour=open_hour(world, ladders, paths),
     )
     memory = Memory(
         basis=jnp.zeros((world.window, *market.shape), dtype),
@@ -223,6 +223,7 @@ def _report(state: State, record: Record, opening: Float[Array, "v a p"], world:
     adl_volume = add_up(hour.layers[layers_of(world).index("adl")], 2)
     return _vaults(state, hour, at, world) | {
         "liquidation_volume": add_up(hour.layers, 0),
+        "stop_volume": jnp.zeros_like(hour.layers[0]) if hour.stopped is None else hour.stopped,
         "absorbed_volume": jnp.moveaxis(add_up(hour.layers, 3), 0, 2),
         "deficit": hour.deficit,
         "surplus": hour.surplus,

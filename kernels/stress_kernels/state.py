@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from stress_kernels.breakers import Halts
 from stress_kernels.contracts import Worth, worth
 from stress_kernels.funds import Funds
-from stress_kernels.ladder import Kept
+from stress_kernels.ladder import Kept, Ladders
 from stress_kernels.ledger import Stocks
 from stress_kernels.policy import Burden, no_burden
 from stress_kernels.price import Quotes
@@ -61,6 +61,8 @@ class Hour:
     """Vaults' equity when it began, where there are any [USD]."""
     collateral_sold: Float[Array, "v a p"] | None
     """In the spot market, where coins are anybody's money [USD]."""
+    stopped: Float[Array, "v a s p"] | None
+    """Closed by stop orders, where there are any [USD]."""
     adl_haircut: Float[Array, "v a p"]
     adl_accounts: Float[Array, "v a s e p"]
     """Winners closed on ladders; where everyone in profit is, again and again, they count once."""
@@ -123,9 +125,10 @@ def layers_of(world: World) -> tuple[str, ...]:
     return LAYERS if world.vaults is None else WITH_VAULT
 
 
-def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
+def open_hour(world: World, ladders: Ladders, paths: int) -> Hour:
     """An hour in which nothing has happened yet."""
     (venues, assets), pools = world.adv.shape, world.pool_cash.shape[0]
+    entries, dtype = ladders.rows.shape[3], ladders.rows.dtype
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros((*shape, paths), dtype)
@@ -139,6 +142,7 @@ def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
         socialised=zeros(pools),
         vault_open=None if world.vaults is None else zeros(venues),
         collateral_sold=None if world.inverse is None else zeros(venues, assets),
+        stopped=None if ladders.stops is None else zeros(venues, assets, 2),
         adl_haircut=zeros(venues, assets),
         adl_accounts=zeros(venues, assets, 2, entries),
         adl_cross_accounts=zeros(venues),

@@ -77,11 +77,11 @@ def step(
     if now.stale is not None and seen is not None:
         seen = jnp.where(now.stale[0, :, None, None], seen, jnp.nan)
     opening = quotes(exogenous, u_local, u_global, average, world, deviation, seen)
-    liquidates = None
+    liquidates = widened = None
     if memory.halts is not None and world.breakers is not None:
-        halts, liquidates = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
+        halts, liquidates, widened = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
         memory = replace(memory, halts=halts)
-    held = Held(exogenous, depth, average, deviation, liquidates, seen)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
@@ -292,9 +292,15 @@ def _cascade(
 
 
 def _reached(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
-    """Place on each ladder that is triggered; at a venue that does not liquidate nothing new."""
-    reach = triggered(state, ladders, world)
-    return reach if held.liquidates is None else jnp.where(held.liquidates[:, None, None, None], reach, state.reach)
+    """Place on each ladder that is triggered; at a venue that does not liquidate no account, and no stop order where
+    nothing works: they are looked at again when it does."""
+    reach, stops = triggered(state, held, ladders, world), ladders.stops
+    if held.liquidates is not None:
+        tested = held.liquidates[:, None, None, None]
+        reach = jnp.where(tested if stops is None else tested | stops, reach, state.reach)
+    if stops is not None and world.conditions.working is not None:
+        reach = jnp.where(stops & (world.throughput <= 0)[:, :, None, None, None], state.reach, reach)
+    return reach
 
 
 def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:

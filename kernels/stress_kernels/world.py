@@ -118,11 +118,13 @@ class Breakers:
     steps: Int[Array, " v"]
     """Within which [steps]."""
     pause: Int[Array, " v"]
-    """For which the venue then does not liquidate [steps]."""
+    """For which it stays tripped: the venue then does not liquidate [steps]."""
     listed: Bool[Array, "v a"]
     """Indices that count."""
     window: int = static()
     """Longest of `steps`."""
+    widens: Bool[Array, " v"] | None = None
+    """Venues that then go on and ask for more margin instead (`Ladders.widened`), where there are any."""
 
 
 @pytree

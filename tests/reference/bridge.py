@@ -18,6 +18,7 @@ from stress.portfolio import Positions
 from stress.scenarios import Prescribed
 
 from . import twin as slow
+from .holders import behaving
 from .twin import Accounts, World
 from .twin_layers import Slices
 from .twin_prices import Prices
@@ -28,7 +29,7 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
-    "collateral_sold", "paused", "vault_equity", "vault_profit",
+    "collateral_sold", "paused", "stop_volume", "vault_equity", "vault_profit",
     "adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest", "adl_overshoot",
     "adl_open_interest",
 )  # fmt: skip
@@ -38,7 +39,7 @@ OF_LOSSES = ("adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl
 
 
 def twin_accounts(positions: Positions, assets: int) -> Accounts:
-    """The twin's accounts, in a world of so many assets."""
+    """The twin's accounts, in a world of so many assets; of what their holders do, nothing."""
     return isolated(
         venue=positions.venue.astype(int),
         asset=positions.asset.astype(int),
@@ -111,6 +112,7 @@ def twin_world(run: Run, positions: Positions, start_price: np.ndarray) -> World
             "restore_target": of_staging("target", 1.5),
             "breaker_move": of_venue(lambda v: v.breaker.move if v.breaker else np.inf),
             "breaker_window_s": of_venue(lambda v: 60.0 * v.breaker.minutes if v.breaker else 0.0),
+            "breaker_times": of_venue(lambda v: (v.breaker.margin_times or 1.0) if v.breaker else 1.0),
             "breaker_pause_s": of_venue(lambda v: 60.0 * v.breaker.pause_minutes if v.breaker else 0.0),
             "barrier_correlation": _correlation(run),
             "funding_divisor": of_venue(lambda v: v.funding.divisor),
@@ -166,7 +168,7 @@ def unusual(run: Run, steps: int) -> dict[str, np.ndarray]:
         minute = (step + 1) * run.step_seconds / 60
         it: Any
         for it in run.overlays:
-            if not it.start_minutes < minute <= it.start_minutes + it.minutes:
+            if it.kind == "support" or not it.start_minutes < minute <= it.start_minutes + it.minutes:
                 continue
             here = venues.index(it.venue) if hasattr(it, "venue") else None
             if it.kind == "depeg":
@@ -256,7 +258,8 @@ def twin_of(
     log_index: np.ndarray, run: Run, positions: Positions, built: Built, pin_index: bool = False
 ) -> dict[str, np.ndarray]:
     """Outputs of the twin on every path, the paths last, as the engine's."""
-    world, accounts = twin_world(run, positions, built.start_price), twin_accounts(positions, len(run.assets))
+    world = twin_world(run, positions, built.start_price)
+    accounts = behaving(run, world, twin_accounts(positions, len(run.assets)))
     off = unusual(run, len(log_index))
     each = [slow.simulate(world, accounts, log_returns(x), pin_index, off) for x in np.moveaxis(log_index, -1, 0)]
     return outputs(each, world)

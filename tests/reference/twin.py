@@ -23,6 +23,7 @@ from .twin_prices import Prices, add_flows, current_prices, impact
 from .twin_settle import settle
 from .twin_staging import enqueue
 from .twin_state import DOLLAR, LAYERS, State, open_interest, open_state, pool_equity
+from .twin_stops import answer_calls, close_whole, fire
 from .twin_world import Accounts, World, check, isolated, neutral
 
 
@@ -37,7 +38,7 @@ def simulate(
 
     Args:
         world: Prices, venues, markets, pools, clock.
-        accounts: Positions at the start.
+        accounts: Positions at the start, with stop orders and cash to be added where there is any.
         log_returns: Exogenous log-return of each index in each step [step, A].
         index_pin: The index line has no endogenous part (recorded prices); the basis keeps its weight 1 - rho.
         unusual: What is out of the ordinary in each step, by name, all of it optional: `deviation`, log price of a
@@ -164,11 +165,13 @@ def execute(state: State, prices: Prices, slices: Slices, closing: np.ndarray) -
     state.rest.take(*close(state, slices, slices.coins.copy(), slices.mark, "remainder"))
     deficit, sold = settle(state, prices, slices, deleveraged)
     cover(state, prices, deficit, closing)
-    add_flows(state, flow, sold)
+    add_flows(state, flow + state.stop_flow.sum(axis=2), sold)
 
 
 def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
     """What the engine takes in this round: oldest rounds first, pro rata inside a round, up to the budget left.
+
+    Accounts that a jump has taken past their stops come in at once, and leave what is left to the next round.
 
     Args:
         state: With the queues, which are shortened.
@@ -182,11 +185,14 @@ def admit(state: State, prices: Prices, budget: np.ndarray) -> Slices:
     for v, a in np.argwhere(state.world.listed):
         here = (venue == v) & (asset == a)
         for batch in np.unique(state.batch[rows[here]]):
-            same = here & (state.batch[rows] == batch)
+            same = here & (state.batch[rows] == batch) & ~state.forced[rows]
             asked = value[same].sum()
             share = 1.0 if asked <= budget[v, a] else budget[v, a] / asked
             coins[same] = waiting[same] * share
             budget[v, a] = budget[v, a] - asked if share == 1.0 else 0.0
+        at_once = here & state.forced[rows]
+        coins[at_once] = waiting[at_once]
+        budget[v, a] = max(budget[v, a] - value[at_once].sum(), 0.0)
     state.waiting[rows, asset] -= coins
     taken = coins > 0
     return Slices.of(state, prices, rows[taken], asset[taken], coins[taken])
@@ -201,14 +207,17 @@ def cascade(state: State, step: int) -> None:
     for number in range(world.rounds):
         prices = current_prices(state)
         watch_prices(state, prices)
-        rows = triggered(state, prices)
+        answer_calls(state, prices)
+        fired, forced = fire(state, prices)
+        rows = np.union1d(triggered(state, prices), forced)
         enqueue(state, prices, rows, step * world.rounds + number)
+        close_whole(state, forced)
         if number == 0:
             venue = accounts.venue[rows]
             volume = accounts.count[rows, None] * state.waiting[rows] * prices.at.unit[venue]
             np.add.at(state.out["first_round_volume"][state.hour], venue, volume)
         queued = state.waiting > 0
-        if not np.any(queued & (budget[accounts.venue] > 0)) and not len(rows):
+        if not np.any(queued & (budget[accounts.venue] > 0)) and not len(rows) and not fired:
             break
         closing = np.any(queued, axis=1)
         execute(state, prices, admit(state, prices, budget), closing)
@@ -218,7 +227,7 @@ def cascade(state: State, step: int) -> None:
 def trip_breakers(state: State) -> np.ndarray:
     """Which venues do not liquidate in this step [V]: an index of theirs has moved too far since its earlier opening.
 
-    While a venue is stopped its breaker is not judged again.
+    While a venue's breaker is tripped it is not judged again. Where it does not stop liquidations, margins are wider.
     """
     world, now = state.world, current_prices(state).index
     for v, move in enumerate(world.breaker_move):
@@ -228,7 +237,9 @@ def trip_breakers(state: State) -> np.ndarray:
         if state.stopped_until[v] <= state.now + 1e-9 and np.any(moved > move):
             state.stopped_until[v] = state.now + world.breaker_pause_s[v]
     state.openings.append(now)
-    stopped = state.stopped_until > state.now + 1e-9
+    tripped = state.stopped_until > state.now + 1e-9
+    stopped = tripped & (world.breaker_times == 1)
+    state.wider = np.where(tripped, world.breaker_times, 1.0)
     state.out["paused"][state.hour] += stopped * world.dt / 3600
     return stopped
 

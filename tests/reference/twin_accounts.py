@@ -57,7 +57,7 @@ def required(state: State, at: Values, quantity: np.ndarray) -> np.ndarray:
     """What equity is compared with [n] [USD]: maintenance, and the fee on the notional where the venue counts it."""
     fee = np.where(state.world.fee_in_trigger, state.world.fee, 0.0)[state.accounts.venue]
     notional = np.sum(np.abs(quantity) * at.unit, axis=1)
-    return np.sum(maintenance(state, at, quantity), axis=1) + fee * notional
+    return state.wider[state.accounts.venue] * np.sum(maintenance(state, at, quantity), axis=1) + fee * notional
 
 
 def maintenance_shares(state: State, at: Values) -> np.ndarray:
@@ -85,7 +85,7 @@ def barrier(state: State, at: Values) -> np.ndarray:
 
 
 def triggered(state: State, prices: Prices) -> np.ndarray:
-    """Rows to liquidate: E at or below M (and the fee, where the venue counts it).
+    """Rows to liquidate: E at or below M, or its multiple while margins are wider (and the fee, where it counts).
 
     Not tested are accounts of which something waits, those that rest after a partial close, and all at a venue that a
     breaker has stopped. Who is tested and found
@@ -96,7 +96,8 @@ def triggered(state: State, prices: Prices) -> np.ndarray:
         at = seen(state, prices, barrier(state, at))
     tested = np.any(state.quantity != 0, axis=1) & np.all(state.waiting == 0, axis=1)
     tested &= state.rests_until <= state.now + 1e-9
-    tested &= (state.stopped_until <= state.now + 1e-9)[state.accounts.venue]
+    stopped = (state.stopped_until > state.now + 1e-9) & (state.world.breaker_times == 1)
+    tested &= ~stopped[state.accounts.venue]
     short = equities(state, at, weighted=True) <= required(state, at, state.quantity)
     state.begun &= ~tested | short
     return np.flatnonzero(tested & short)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .twin_accounts import equities, maintenance, maintenance_shares, seen, without_equity
-from .twin_prices import Prices, add_flows, book_log, current_prices, mean_book_log, settle_price
+from .twin_prices import Prices, add_flows, book_log, current_prices, mean_book_log, pressed, settle_price
 from .twin_state import DIRECTIONS, State, layers_of
 
 
@@ -93,6 +93,8 @@ def close(
 def book(state: State, prices: Prices, slices: Slices, eligible: np.ndarray) -> np.ndarray:
     """Order book: every market side fills by itself until the marginal price is the take bound away from the mark.
 
+    It begins where the stop orders of its own side have led.
+
     Returns the flow of all sides [V,A] [USD at the mark, sells negative].
     """
     world = state.world
@@ -100,9 +102,10 @@ def book(state: State, prices: Prices, slices: Slices, eligible: np.ndarray) -> 
     share, price, flow = np.zeros_like(asked), np.ones_like(asked), np.zeros(world.listed.shape)
     for v, a, side in np.argwhere(asked > 0):
         full = -DIRECTIONS[side] * asked[v, a, side]
-        part = book_part(state, prices, v, a, DIRECTIONS[side], full)
+        with pressed(state, v, a, float(state.stop_flow[v, a, side])):
+            part = book_part(state, prices, v, a, DIRECTIONS[side], full)
+            price[v, a, side] = world.start_price[a] * np.exp(mean_book_log(state, prices, v, a, part * full))
         share[v, a, side] = part
-        price[v, a, side] = world.start_price[a] * np.exp(mean_book_log(state, prices, v, a, part * full))
         flow[v, a] += part * full
     where = slices.venue, slices.asset, slices.side
     take = np.where(eligible, slices.coins * share[where], 0.0)

@@ -5,6 +5,8 @@ Index, basis and mark are logs relative to the asset's starting price; a sell is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,6 +98,17 @@ def mean_index_log(state: State, prices: Prices, a: int, flow: float) -> float:
     thin = state.thinness[a]
     push = 0.0 if state.index_pin else mean_impact(state.world, a, state.u_global[a], flow * thin / state.adv_total[a])
     return state.shock[a] + prices.spill[a] + state.world.rho * push
+
+
+@contextmanager
+def pressed(state: State, v: int, a: int, flow: float) -> Iterator[None]:
+    """Imbalances of a market while another flow [USD, sells negative] has gone before."""
+    before = state.u_local, state.u_global
+    state.u_local, state.u_global = before[0].copy(), before[1].copy()
+    state.u_local[v, a] += flow * state.thinness[a] / state.adv[v, a]
+    state.u_global[a] += flow * state.thinness[a] / state.adv_total[a]
+    yield
+    state.u_local, state.u_global = before
 
 
 def add_flows(state: State, flow: np.ndarray, spot: np.ndarray | float = 0.0) -> None:

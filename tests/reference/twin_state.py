@@ -106,6 +106,10 @@ class State:
     spot: Holder  # who buys collateral in the spot market, by venue of the seller [V,A]
     auction_left: np.ndarray  # [V,A] in this clock hour [USD]
     stopped_until: np.ndarray  # [V] before which a breaker stops the venue's liquidations [s]
+    wider: np.ndarray  # [V] multiple of maintenance that a breaker asks for at present
+    stop_flow: np.ndarray  # [V,A,2] stop orders of the round [USD, sells negative]
+    forced: np.ndarray  # [n] has a stop, and is liquidated instead: admitted before all others, bool
+    answered: np.ndarray  # [n] has added its cash, bool
     openings: list[np.ndarray]  # index at the start and at the opening of every step so far, each [A] [USD]
     gross_money: np.ndarray  # [1+A] opening stocks and absolute flows, by settlement currency [USD, coins]
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
@@ -199,7 +203,9 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         drawdown_adl=np.zeros(pools, bool), peak=pool_equity,
         vault=Vault(world.vault_cash.astype(float).copy(), markets(), markets(), world.vault_cash),
         makers=Holder(markets(), markets()), rest=Holder(markets(), -position), spot=Holder(markets(), markets()),
-        auction_left=markets(), stopped_until=np.zeros(venues), openings=[world.start_price],
+        auction_left=markets(), stopped_until=np.zeros(venues), wider=np.ones(venues),
+        stop_flow=np.zeros((venues, assets, 2)), forced=np.zeros(n, bool), answered=np.zeros(n, bool),
+        openings=[world.start_price],
         gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
     )  # fmt: skip
     state.opening_money = state.totals()[0]
@@ -218,7 +224,8 @@ def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
     pools, layers, hours = len(world.pool_cash), len(layers_of(world)), int(np.ceil(steps * world.dt / 3600))
     market, pool, asset = (hours, venues, assets), (hours, pools), (hours, assets)
     shapes = {
-        "liquidation_volume": (*market, 2), "absorbed_volume": (*market, layers), "first_round_volume": market,
+        "liquidation_volume": (*market, 2), "stop_volume": (*market, 2),
+        "absorbed_volume": (*market, layers), "first_round_volume": market,
         "adl_volume": market, "adl_haircut": market, "adl_accounts": (hours, venues), "open_interest": market,
         "accounts_liquidated": (hours, venues), "deficit": pool, "surplus": pool, "socialised_loss": pool,
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),

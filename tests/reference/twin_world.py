@@ -30,6 +30,8 @@ class Accounts:
     cash: np.ndarray  # [n] of one copy, negative where profit has been taken out [USD]
     coins: np.ndarray  # [n,A] collateral of one copy, not negative [coins]
     count: np.ndarray  # [n] copies, may be fractional
+    stop: np.ndarray | None = None  # [n] mark at which it closes its one, linear position itself, nan for none [USD]
+    top_up: np.ndarray | None = None  # [n] cash that one copy adds, once, rather than be liquidated [USD]
 
 
 def isolated(
@@ -111,6 +113,7 @@ class World:
     breaker_move: np.ndarray  # [V] move of an index that stops the venue's liquidations, inf for never
     breaker_window_s: np.ndarray  # [V] within which
     breaker_pause_s: np.ndarray  # [V] for which they are stopped
+    breaker_times: np.ndarray  # [V] instead of a stop, multiple of maintenance meanwhile; 1 for a stop
     vault_cash: np.ndarray  # [V] of the venue's backstop vault [USD]
     vault_capacity: np.ndarray  # [V] notional that it may hold over all markets, 0 where there is none [USD]
     vault_entry: np.ndarray  # [V] it takes accounts whose equity is below this multiple of maintenance
@@ -138,6 +141,7 @@ def neutral(venues: int, assets: int, pools: int) -> dict[str, Any]:
         "restore_target": np.full(venues, 1.5),
         "breaker_move": np.full(venues, np.inf),
         "breaker_window_s": np.zeros(venues),
+        "breaker_times": np.ones(venues),
         "breaker_pause_s": np.zeros(venues),
         "vault_cash": np.zeros(venues),
         "vault_capacity": np.zeros(venues),
