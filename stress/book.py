@@ -175,6 +175,8 @@ class Book:
     long_usd: float
     """Account longs at the start [USD]."""
     short_usd: float
+    fresh: Ladders | None = None
+    """Of accounts that are opened later, as if at the start, where there are any; one entry class."""
 
 
 class PastTrigger(ValueError):
@@ -193,6 +195,7 @@ def compile_book(
     cells: int,
     entry_classes: int,
     dtype: str,
+    fresh: Positions | None = None,
 ) -> Book:
     """Sort all accounts into ladders.
 
@@ -204,10 +207,35 @@ def compile_book(
         cells: Rungs of a ladder.
         entry_classes: Ladders of a market side, by entry price.
         dtype: Of the tables.
+        fresh: Accounts for ladders of their own, of the same size.
 
     Raises:
         PastTrigger: A position would be liquidated before the first step.
     """
+    assets = len(start_price)
+    sides = _sides(positions, schedules, start_price, venues, cells, entry_classes)
+    others = {} if fresh is None else _sides(fresh, schedules, start_price, venues, cells, 1)
+    placed, probes = _place(sides | {(v, a, s + 2): side for (v, a, s), side in others.items()}, cells)
+    shape = venues, assets, 2
+    ladders = _ladders(sides, schedules, placed, probes, (*shape, entry_classes), cells, dtype)
+    more = None
+    if fresh is not None:
+        mine = {key: placed[*key[:2], key[2] + 2] for key in others if placed}
+        more = _ladders(others, schedules, mine, probes, (*shape, 1), cells, dtype)
+    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
+    long_usd = float(notional[positions.quantity > 0].sum())
+    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd, more)
+
+
+def _sides(
+    positions: Positions,
+    schedules: Mapping[tuple[int, int], Schedule],
+    start_price: Array,
+    venues: int,
+    cells: int,
+    entry_classes: int,
+) -> dict[Key, Side]:
+    """Closings of every market side that holds anything."""
     assets = len(start_price)
     key = (positions.venue.astype(np.int64) * assets + positions.asset) * 2 + (positions.quantity < 0)
     order = np.argsort(key.astype(np.uint16), kind="stable")
@@ -218,11 +246,7 @@ def compile_book(
         if len(rows):
             v, a, s = group // (2 * assets), group // 2 % assets, group % 2
             sides[v, a, s] = _side(positions, rows, schedules[v, a], float(start_price[a]), cells, entry_classes)
-    placed, probes = _place(sides, cells)
-    ladders = _ladders(sides, schedules, placed, probes, (venues, assets, 2, entry_classes), cells, dtype)
-    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
-    long_usd = float(notional[positions.quantity > 0].sum())
-    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
+    return sides
 
 
 def _ladders(

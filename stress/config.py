@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stress.behaviour import Behaviour
 from stress.diffusions import Kou, WithNormalJumps
 from stress.leverage import LeverageCap
 from stress.maintenance import Array
@@ -130,6 +131,8 @@ class Run(Spec):
     overlays: Many[Overlay] = ()
     """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
+    behaviour: Behaviour | None = Field(default=None, exclude_if=lambda rules: rules is None)
+    """What people do that nobody forces them to; nothing if absent."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -169,6 +172,8 @@ class Run(Spec):
                 "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
             )
         self._check_contracts()
+        if self.behaviour is not None and self.behaviour.inflow is not None:
+            self.behaviour.inflow.check(self.step_seconds)
         check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
         return self
 

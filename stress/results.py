@@ -100,6 +100,14 @@ _TABLE = (
         "adl_open_interest", _MARKET, "float32", "1", "share of the open interest before the hour that ADL closed"
     ),
     _variable("socialised_loss", _POOL, "float32", "USD", "losses taken from winners' unrealised profit"),
+    _variable(
+        "voluntary_volume",
+        f"{_MARKET} side",
+        "float32",
+        "USD",
+        "positions closed by their holders: after a spike, or fresh ones when their time is over",
+    ),
+    _variable("opened_volume", f"{_MARKET} side", "float32", "USD", "fresh positions opened"),
     _variable("collateral_sold", _MARKET, "float32", "USD", "coins of collateral sold in the spot market for debts"),
     _variable("vault_equity", _VENUE, "float64", "USD", "backstop vault's equity at the end of the hour; NaN if none"),
     _variable("vault_profit", _VENUE, "float32", "USD", "backstop vault's profit in the hour, a loss negative"),

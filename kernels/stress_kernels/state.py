@@ -68,6 +68,10 @@ class Hour:
     """Winners closed on cross margin, each counted once."""
     burden: Burden
     """Who paid for it."""
+    voluntary: Float[Array, "v a s p"] | None
+    """Closed by holders of their own accord, where any may [USD]."""
+    opened: Float[Array, "v a s p"] | None
+    """Fresh positions, where there are any [USD]."""
 
 
 @pytree
@@ -125,7 +129,7 @@ def layers_of(world: World) -> tuple[str, ...]:
 
 def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
     """An hour in which nothing has happened yet."""
-    (venues, assets), pools = world.adv.shape, world.pool_cash.shape[0]
+    (venues, assets), pools, behaviour = world.adv.shape, world.pool_cash.shape[0], world.behaviour
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros((*shape, paths), dtype)
@@ -143,4 +147,6 @@ def open_hour(world: World, entries: int, paths: int, dtype: jnp.dtype) -> Hour:
         adl_accounts=zeros(venues, assets, 2, entries),
         adl_cross_accounts=zeros(venues),
         burden=no_burden(venues, assets, paths, dtype),
+        voluntary=None if behaviour is None else zeros(venues, assets, 2),
+        opened=None if behaviour is None or behaviour.inflow is None else zeros(venues, assets, 2),
     )
