@@ -1,4 +1,4 @@
-"""What holders of positions do by themselves; nothing unless a config says so."""
+"""What people do in a run that nobody forces them to; nothing unless a config says so."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from stress.spec import Fraction, Number, Positive, Spec
 
-Way = Annotated[Number, Field(gt=0, lt=1)]
+Part = Annotated[Number, Field(gt=0, lt=1)]
+_MOST_COHORTS = 12
+_PARTS = 4
 
 
 class StopLosses(Spec):
@@ -24,9 +26,9 @@ class StopLosses(Spec):
 
     adoption: Fraction
     """Share of every account's copies, and so of their notional, that has one [1]."""
-    nearest: Way
+    nearest: Part
     """Where the nearest stops lie, as a share of the way to the trigger [1]."""
-    farthest: Way
+    farthest: Part
     """Where the farthest lie; between the two they lie evenly [1]."""
     source: str = ""
 
@@ -46,9 +48,6 @@ class StopLosses(Spec):
         return [self.nearest + width * (i + 0.5) / parts for i in range(parts)]
 
 
-_PARTS = 4
-
-
 class TopUps(Spec):
     """Cash that holders add on a margin call.
 
@@ -64,10 +63,110 @@ class TopUps(Spec):
     source: str = ""
 
 
-class Behaviour(Spec):
-    """What holders of positions do by themselves."""
+class AfterSpike(Spec):
+    """Something that begins when an index has moved far within some minutes; moves by forced orders do not count."""
 
-    stop_losses: StopLosses | None = None
-    """None have any where absent."""
-    top_ups: TopUps | None = None
-    """Nobody adds cash where absent."""
+    move: Positive
+    """How far, up or down, in daily volatilities of the asset [1]."""
+    minutes: Positive
+    """Within which the move counts [min]."""
+    source: str
+
+
+class MakersLeave(AfterSpike):
+    """Market makers leave books and auctions for a time.
+
+    A share of depth is gone on top of what a fast market withdraws for five minutes, and the same share of an hour's
+    auction capacity cannot be used. It comes back linearly.
+    """
+
+    share: Part
+    """Of depth and of auction capacity that goes [1]."""
+    return_minutes: Positive
+    """Until all are back, from the last such move on [min]."""
+
+
+class Deleveraging(AfterSpike):
+    """Holders of longs and of shorts close a part of their positions in the book.
+
+    Their equity stays with what they keep, so that its trigger moves away. Accounts on cross margin do not take part.
+    """
+
+    per_hour: Part
+    """Share of what they still hold that they close in an hour [1]."""
+    calm_minutes: Positive
+    """Until they stop, from the last such move on [min]."""
+
+
+class Inflow(Spec):
+    """Fresh accounts with one position each, opened at the mark, closed there when their time is over.
+
+    It is ordinary trading with the rest of the market and moves no price. Accounts are opened in cohorts, each alike: a
+    new one takes the place of the oldest. In each market side they hold a share of what its accounts with one
+    position held at the start, so none where there are no such accounts: at a venue with a backstop vault, in an
+    inverse market.
+    """
+
+    per_day: Positive
+    """Notional opened in a day, of that of the same market's accounts with one position at the start [1]."""
+    long_share: Fraction | None = None
+    """Of what is opened in a market [1]; that of the accounts at the start if absent."""
+    held_hours: Positive
+    """For which a position is held, if nothing closes it before [h]."""
+    cohorts: Annotated[int, Field(ge=1, le=_MOST_COHORTS)] = 4
+    """How many there are at a time: the next is opened after held_hours / cohorts."""
+    least_leverage: Annotated[Number, Field(ge=2)]
+    """Notional over equity when opened: log-uniform by notional, from here [1]."""
+    most_leverage: Positive
+    """To here [1]; less where maintenance leaves no room."""
+    account_usd: Positive
+    """Notional of one account when opened [USD]."""
+    levels: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Different leverages that stand for all."""
+    source: str
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.least_leverage > self.most_leverage:
+            raise ValueError(
+                f"least_leverage is {self.least_leverage:g} and most_leverage is {self.most_leverage:g}, expected the "
+                "first at most the second. Change one."
+            )
+        return self
+
+    def every(self, step_seconds: int) -> int:
+        """Steps from one cohort to the next."""
+        return round(self.held_hours * 3600 / self.cohorts / step_seconds)
+
+    def check(self, step_seconds: int) -> None:
+        """`ValueError` unless cohorts follow each other by whole steps."""
+        apart = self.held_hours * 3600 / self.cohorts
+        if apart < step_seconds or abs(apart / step_seconds - self.every(step_seconds)) > 1e-9:
+            raise ValueError(
+                f"behaviour.inflow.held_hours is {self.held_hours:g} h, which {self.cohorts} cohorts share by "
+                f"{apart:g} s, expected whole steps of {step_seconds} s. Change held_hours or cohorts."
+            )
+
+
+class Behaviour(Spec):
+    """What is not forced; of what is absent nobody does anything."""
+
+    stop_losses: StopLosses | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    top_ups: TopUps | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    makers_leave: MakersLeave | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    deleveraging: Deleveraging | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    inflow: Inflow | None = Field(default=None, exclude_if=lambda rule: rule is None)
+
+    @property
+    def population(self) -> str:
+        """Whose positions the outputs speak of."""
+        if self.inflow is None:
+            return NO_INFLOW
+        return (
+            f"the positions open at the start, and an inflow of {self.inflow.per_day:g} of their notional a day, held "
+            f"for {self.inflow.held_hours:g} h"
+        )
+
+
+NO_INFLOW = "no inflow of fresh positions: outputs speak of the positions open at the start"
+"""Whose positions the outputs of a run without an inflow speak of."""

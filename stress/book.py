@@ -54,6 +54,8 @@ class Book:
     long_usd: float
     """Account longs at the start [USD]."""
     short_usd: float
+    fresh: Ladders | None = None
+    """Of accounts that are opened later, as if at the start, where there are any; one entry class."""
 
 
 class PastTrigger(ValueError):
@@ -73,6 +75,7 @@ def compile_book(
     entry_classes: int,
     dtype: str,
     stops: StopOrders | None = None,
+    fresh: Positions | None = None,
 ) -> Book:
     """Sort all accounts into ladders; stop orders, where there are any, into further ones behind them.
 
@@ -85,10 +88,42 @@ def compile_book(
         entry_classes: Ladders of a market side, by entry price.
         dtype: Of the tables.
         stops: Stop orders, where there are any.
+        fresh: Accounts for ladders of their own, of the same size.
 
     Raises:
         PastTrigger: A position would be liquidated before the first step.
     """
+    assets = len(start_price)
+    sides = _sides(positions, schedules, start_price, venues, cells, entry_classes, stops)
+    others = {} if fresh is None else _sides(fresh, schedules, start_price, venues, cells, 1, None)
+    placed, probes = _place(sides | {_apart(key): side for key, side in others.items()}, cells)
+    kinds = 1 if stops is None else 2
+    shape = venues, assets, 2
+    ladders = _ladders(sides, schedules, placed, probes, (*shape, kinds * entry_classes), entry_classes, cells, dtype)
+    more = None
+    if fresh is not None:
+        mine = {key: placed[_apart(key)] for key in others if placed}
+        more = _ladders(others, schedules, mine, probes, (*shape, 1), 1, cells, dtype)
+    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
+    long_usd = float(notional[positions.quantity > 0].sum())
+    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd, more)
+
+
+def _apart(key: Key) -> Key:
+    """A key of fresh accounts among those of the accounts at the start."""
+    return (*key[:2], key[2] + 2, key[3])
+
+
+def _sides(
+    positions: Positions,
+    schedules: Mapping[tuple[int, int], Schedule],
+    start_price: Array,
+    venues: int,
+    cells: int,
+    entry_classes: int,
+    stops: StopOrders | None,
+) -> dict[Key, Side]:
+    """Closings of every market side that holds anything."""
     assets = len(start_price)
     key = (positions.venue.astype(np.int64) * assets + positions.asset) * 2 + (positions.quantity < 0)
     order = np.argsort(key.astype(np.uint16), kind="stable")
@@ -98,16 +133,11 @@ def compile_book(
         rows = order[bounds[group] : bounds[group + 1]]
         market = v, a, _ = group // (2 * assets), group // 2 % assets, group % 2
         if len(rows) or (stops is not None and market in stops.supports):
-            several = _sides(
+            several = _of_market(
                 positions, rows, market, schedules[v, a], float(start_price[a]), cells, entry_classes, stops
             )
             sides |= {(*market, kind): side for kind, side in enumerate(several) if len(side.depth)}
-    placed, probes = _place(sides, cells)
-    shape = venues, assets, 2, entry_classes * (1 if stops is None else 2)
-    ladders = _ladders(sides, schedules, placed, probes, shape, entry_classes, cells, dtype)
-    notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
-    long_usd = float(notional[positions.quantity > 0].sum())
-    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
+    return sides
 
 
 def _ladders(
@@ -154,7 +184,7 @@ def _ladders(
     )
 
 
-def _sides(
+def _of_market(
     positions: Positions,
     rows: NDArray[np.int64],
     market: tuple[int, int, int],

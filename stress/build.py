@@ -28,6 +28,7 @@ from stress_kernels.world import (
     World,
 )
 
+from stress.behaving import behaviour, fresh_positions
 from stress.book import Book, PastTrigger, compile_book
 from stress.capping import capped
 from stress.closings import Schedule
@@ -47,7 +48,7 @@ from stress.cross import (
 )
 from stress.diffusions import Diffusion
 from stress.history import recorded_log_prices
-from stress.holders import behaving, check_margins
+from stress.holders import check_margins, with_top_ups
 from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.recorded import Replay, Window
 from stress.scenarios import Prescribed
@@ -96,12 +97,13 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     """
     recorded = _recorded(run)
     start = _start_prices(run, recorded)
-    everyone, schedules = behaving(run, _everyone(run, start, single_on_ladders), start), _schedules(run)
+    everyone, schedules = with_top_ups(run, _everyone(run, start, single_on_ladders), start), _schedules(run)
     check_margins(run, everyone)
     try:
         book = compile_book(
             everyone.ladder, schedules, start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype,
             stop_orders(run),
+            fresh_positions(run, everyone.ladder, schedules, start),
         )  # fmt: skip
     except PastTrigger as error:
         raise _past_trigger(run, everyone, error) from None
@@ -114,7 +116,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     _check_chunk(run, together)
     grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
     return Built(
-        world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS),
+        world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS, book.fresh),
         ladders=book.ladders,
         shock=compile_shock(run.shock, grid, recorded),
         book=book,
@@ -274,7 +276,9 @@ def _pause_steps(staging: Staging, step_seconds: int) -> int:
     return int(np.ceil(pause / step_seconds - 1e-9))
 
 
-def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _LANES) -> World:
+def _world(
+    run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _LANES, fresh: Ladders | None = None
+) -> World:
     dt, dtype = float(run.step_seconds), run.dtype
     names, assets = list(run.venues), list(run.assets)
 
@@ -317,6 +321,7 @@ def _world(run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _L
         vaults=vaults(run),
         transfers=transfers(run),
         breakers=breakers(run),
+        behaviour=behaviour(run, fresh),
         steps_per_hour=3600 // run.step_seconds,
         hours=run.horizon_hours,
         rounds=run.rounds,

@@ -175,6 +175,8 @@ class Run(Spec):
                 "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
             )
         self._check_contracts()
+        if self.behaviour is not None and self.behaviour.inflow is not None:
+            self.behaviour.inflow.check(self.step_seconds)
         check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
         return self
 

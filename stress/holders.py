@@ -40,7 +40,7 @@ def topped_up(everyone: AllAccounts, rule: TopUps, price: Array) -> AllAccounts:
     )
 
 
-def behaving(run: Run, everyone: AllAccounts, price: Array) -> AllAccounts:
+def with_top_ups(run: Run, everyone: AllAccounts, price: Array) -> AllAccounts:
     """The accounts of a run with the cash that they will add.
 
     Raises:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stress.behaviour import NO_INFLOW
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
 from stress.programs import Block, mesh_of, program_of, simulated
@@ -273,7 +274,6 @@ def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     """What is needed to trace a number and to run it again."""
     import jax
 
-    inflow = "no inflow of fresh positions: outputs speak of the positions open at the start"
     return {
         "config": config_json(config),
         "config_sha256": key,
@@ -286,7 +286,7 @@ def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
         "backend": devices.kind,
         "device": devices.name,
         "dtype": config.dtype,
-        "population": inflow,
+        "population": NO_INFLOW if config.behaviour is None else config.behaviour.population,
         "start_time": _now(),
     }
 

@@ -60,6 +60,14 @@ _UNKNOWN = "NaN without a loss, and where it closed accounts on ladders"
 _TABLE = (
     _variable("liquidation_volume", f"{_MARKET} side", "float32", "USD", "forced closings when executed"),
     _variable("stop_volume", f"{_MARKET} side", "float32", "USD", "closed by stop orders when executed"),
+    _variable(
+        "voluntary_volume",
+        f"{_MARKET} side",
+        "float32",
+        "USD",
+        "positions closed by their holders: after a spike, or fresh ones when their time is over",
+    ),
+    _variable("opened_volume", f"{_MARKET} side", "float32", "USD", "fresh positions opened"),
     _variable("absorbed_volume", f"{_MARKET} layer", "float32", "USD", "forced closings by what absorbed them"),
     _variable("deficit", _POOL, "float32", "USD", "what the insurance fund was asked to pay"),
     _variable("surplus", _POOL, "float32", "USD", "what the insurance fund received, fees included"),

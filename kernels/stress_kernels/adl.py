@@ -88,7 +88,7 @@ def alive(
     safe = jnp.where(coins > 0, coins, 1.0)
     sign, move = side_sign(kept.shift), mark_move[:, :, None, None]
     value = add_up(rest[..., 1 : 2 * CLASSES : 2, :], -2)
-    entry = rest[..., ENTRY, :] / safe
+    entry = kept.entry(rest[..., ENTRY, :] / safe)
     profit = jnp.maximum(sign * (move - entry) - taken, 0.0)
     return Alive(
         row=row,
@@ -180,7 +180,8 @@ class _Touched:
         """What is closed of a column's sums."""
         of_ranked = self.end[..., column, :] - self.begin[..., column, :]
         closed = jnp.where(self.by_profit, self.part * self._all(column), of_ranked)
-        return jnp.where(self.taking, self.kept.scale * closed, 0.0)
+        share = self.kept.share if column == ACCOUNTS else self.kept.scale
+        return jnp.where(self.taking, share * closed, 0.0)
 
     def accounts(self) -> Float[Array, "v a s e p"]:
         """How many accounts are touched."""

@@ -54,6 +54,8 @@ class Held:
     """Log index that a venue still sees, and NaN where it sees the present one."""
     widened: Bool[Array, "v p"] | None
     """Venues whose breaker asks for wider margins, where any may."""
+    absent: Float[Array, "a p"] | None = None
+    """Share of the makers that has left, where any may [1]."""
 
 
 def triggered(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -105,7 +107,8 @@ def cascade_round(
     orders = sort_orders(forced, equity, state.funds.adl_on, mark_move, lanes, world)
     orders, turn = with_accounts(orders, cross, waiting, taken_in.part * others, at, world)
 
-    fills, book_usd, auction_usd = _fill(orders, equity, state, record.makers_left, line, at, world)
+    makers_left = _present(record.makers_left, held, world)
+    fills, book_usd, auction_usd = _fill(orders, equity, state, makers_left, line, at, world)
     vault = _vault_share(orders, fills, state, at, world)
     standing = Standing(reach, kept, record.taken, taken_in.queued <= 0, mark_move)
     claims, closed, routes = _close(orders, fills, vault, standing, at, lanes, ladders, world, cross)
@@ -146,6 +149,13 @@ def _close_accounts(
     cross, *sums = close(cross, turn, routes, world)
     parts = [(jax.tree.map(jnp.add, of, more), how) for (of, how), more in zip(claims.parts, sums, strict=True)]
     return cross, replace(claims, parts=tuple(parts))
+
+
+def _present(makers_left: Float[Array, "v a p"], held: Held, world: World) -> Float[Array, "v a p"]:
+    """What makers can still take in this hour, without those that have left."""
+    if held.absent is None:
+        return makers_left
+    return jnp.maximum(makers_left - held.absent[None] * world.auction[..., None], 0.0)
 
 
 def _fill(
@@ -271,7 +281,7 @@ def _deleverage(
 
 def _without_winners(kept: Kept, scale: Float[Array, "v a s e p"], price: Float[Array, "v a s p"]) -> Kept:
     """The accounts after a share of each position was closed at the average price of the deleveraging."""
-    return Kept(scale=scale, shift=kept.shift - (kept.scale - scale) * price[:, :, :, None])
+    return replace(kept, scale=scale, shift=kept.shift - (kept.scale - scale) * price[:, :, :, None])
 
 
 def _close_winners(

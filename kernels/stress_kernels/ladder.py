@@ -115,7 +115,10 @@ def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array,
 
 def total_row(ladders: Ladders) -> Float[Array, "v a s e column"]:
     """Sums over whole ladders."""
-    return ladders.rows[..., -1, :]
+    if ladders.rows.shape[3] == ladders.first.shape[3]:
+        return ladders.rows[..., -1, :]
+    # Some share a table.
+    return ladders.rows.reshape(-1, COLUMNS)[ladders.first[..., 0] + ladders.rows.shape[-2] - 1]
 
 
 @pytree
@@ -128,9 +131,12 @@ class Kept:
     """
 
     scale: Float[Array, "v a s e p"]
-    """Share of each position that deleveraging has left [1]."""
+    """Coins held of each coin of the table: the share that deleveraging has left; of a cohort opened later over its
+    price [1]."""
     shift: Float[Array, "v a s e p"]
     """By how much a long has paid more, or a short has received more, than at the start [USD per coin of the start]."""
+    opened: Float[Array, "v a s e p"] | None = None
+    """Price at which a table that stands for several cohorts was opened, where there are any [USD per coin]."""
 
     def level(self, price_move: Float[Array, "v a #s #e p"]) -> Float[Array, "v a s e p"]:
         """The price move at which the accounts, as they were at the start, would stand as they do now.
@@ -139,6 +145,15 @@ class Kept:
             price_move: Price - 1 [USD per coin].
         """
         return (self.scale - 1) + self.scale * price_move - self.shift
+
+    @property
+    def share(self) -> Float[Array, "v a s e p"]:
+        """Of each account's position that is left [1]."""
+        return self.scale if self.opened is None else self.scale * self.opened
+
+    def entry(self, table: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
+        """Entry price - 1 of accounts for which their table says `table` [USD per coin]."""
+        return table if self.opened is None else (1 + table) * self.opened - 1
 
 
 def depth_of(mark_log: Float[Array, "v a p"], kept: Kept, ladders: Ladders) -> Float[Array, "v a s e p"]:

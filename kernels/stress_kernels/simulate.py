@@ -10,7 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
+from stress_kernels.behaviour import Mood, moods
 from stress_kernels.breakers import open_halts
+from stress_kernels.cohorts import inflow_of, joined, none_open
 from stress_kernels.contracts import Worth
 from stress_kernels.funds import open_funds
 from stress_kernels.ladder import Kept, Ladders
@@ -26,6 +28,8 @@ from stress_kernels.world import World
 STATUS_OK, STATUS_NOT_FINITE = 0, 1
 
 Outputs = dict[str, Array]
+Steps = tuple[Array, Array, Mood]
+"""Of every step the index without impact, the depth divisor, and the mood."""
 
 
 def path_keys(seed: Array, first: Array, count: int) -> Array:
@@ -47,12 +51,13 @@ def simulate(
     """
     _, assets, paths = exogenous.shape
     carry, kept = open_carry(ladders, world, accounts, assets, paths)
-    like = template(kept)
+    like, ladders = template(kept), joined(ladders, inflow_of(world))
 
-    def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, None]:
-        return step(now, *xs, like, ladders, world, accounts), None
+    def one(now: Carry, xs: Steps) -> tuple[Carry, None]:
+        exogenous, depth, mood = xs
+        return step(now, exogenous, depth, like, ladders, world, accounts, mood), None
 
-    def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+    def hour(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
         opening = _open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
         return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
@@ -89,28 +94,31 @@ def trace(
     """
     _, assets, paths = exogenous.shape
     carry, kept = open_carry(ladders, world, accounts, assets, paths)
-    like = template(kept)
+    like, ladders = template(kept), joined(ladders, inflow_of(world))
 
-    def one(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+    def one(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
+        exogenous, depth, mood = xs
         now = _cleared(now, like, world)
         opening = _open_interest(now.state, unpack(now.record, like), world)
-        now = step(now, *xs, like, ladders, world, accounts)
+        now = step(now, exogenous, depth, like, ladders, world, accounts, mood)
         quotes = now.state.quotes
         prices = {"mark": quotes.mark, "last": quotes.index[None] + quotes.basis}
         found = _report(now.state, unpack(now.record, like), opening, world) | prices
         return now, {name: x[..., which] for name, x in found.items()}
 
-    def hour(now: Carry, xs: tuple[Array, Array]) -> tuple[Carry, Outputs]:
+    def hour(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
         return jax.lax.scan(one, _new_hour(now, like, world), xs)
 
     _, steps = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
     return {name: x.reshape(-1, *x.shape[2:]) for name, x in steps.items()}
 
 
-def _by_hour(exogenous: Float[Array, "step a p"], world: World) -> tuple[Array, Array]:
-    """The index without impact and the depth divisor of every step, by hour: (hour step a p)."""
+def _by_hour(exogenous: Float[Array, "step a p"], world: World) -> Steps:
+    """What the exogenous path alone decides of every step, by hour: (hour step a p)."""
     shape = (world.hours, world.steps_per_hour, *exogenous.shape[1:])
-    return exogenous.reshape(shape), _depth(exogenous, world).reshape(shape)
+    mood, depth = moods(exogenous, world.behaviour), _depth(exogenous, world)
+    depth = depth if mood.absent is None else depth / (1 - mood.absent)
+    return jax.tree.map(lambda x: x.reshape(shape), (exogenous, depth, mood))
 
 
 def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "step a p"]:
@@ -131,26 +139,30 @@ def open_carry(
     pools, entries = world.pool_cash.shape[0], ladders.rows.shape[3]
     funds = open_funds(world, paths, dtype)
     market = jnp.zeros((venues, assets, paths), dtype)
-    ladder = jnp.zeros((venues, assets, 2, entries, paths), dtype)
+    ladder = reach = jnp.zeros((venues, assets, 2, entries, paths), dtype)
+    kept = Kept(scale=jnp.ones_like(ladder), shift=ladder)
+    if (inflow := inflow_of(world)) is not None:
+        reach, kept = none_open(reach, kept, inflow, ladders)
+        ladder = jnp.zeros_like(reach)
     cash = funds.cash.value
     quotes = Quotes(index=market[0], basis=market, mark=market, spot=None if world.inverse is None else market)
     state = State(
         u_local=market,
         u_global=market[0],
         quotes=quotes,
-        reach=ladder,
+        reach=reach,
         queued=ladder,
-        kept=Kept(scale=jnp.ones_like(ladder), shift=ladder),
+        kept=kept,
         funds=funds,
         extremes=open_extremes(quotes, cash),
     )
     record = Record(
-        done=ladder,
+        done=reach,
         taken=ladder,
         budget=market,
         makers_left=market,
         stocks=open_stocks(ladders, accounts, world, paths),
-        hour=open_hour(world, ladders, paths),
+        hour=open_hour(world, ladders, ladder.shape[3], paths),
     )
     memory = Memory(
         basis=jnp.zeros((world.window, *market.shape), dtype),
@@ -234,6 +246,8 @@ def _report(state: State, record: Record, opening: Float[Array, "v a p"], world:
         "adl_accounts": add_up(hour.adl_accounts, 1, 2, 3) + hour.adl_cross_accounts,
         **judge(hour.burden, adl_volume, hour.adl_haircut, opening),
         "socialised_loss": hour.socialised,
+        "voluntary_volume": jnp.zeros_like(hour.layers[0]) if hour.voluntary is None else hour.voluntary,
+        "opened_volume": jnp.zeros_like(hour.layers[0]) if hour.opened is None else hour.opened,
         "collateral_sold": jnp.zeros_like(adl_volume) if hour.collateral_sold is None else hour.collateral_sold,
         "index_close": jnp.exp(quotes.index),
         "index_low": jnp.exp(past.index_low),

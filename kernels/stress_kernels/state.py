@@ -70,6 +70,10 @@ class Hour:
     """Winners closed on cross margin, each counted once."""
     burden: Burden
     """Who paid for it."""
+    voluntary: Float[Array, "v a s p"] | None
+    """Closed by holders of their own accord, where any may [USD]."""
+    opened: Float[Array, "v a s p"] | None
+    """Fresh positions, where there are any [USD]."""
 
 
 @pytree
@@ -125,10 +129,10 @@ def layers_of(world: World) -> tuple[str, ...]:
     return LAYERS if world.vaults is None else WITH_VAULT
 
 
-def open_hour(world: World, ladders: Ladders, paths: int) -> Hour:
+def open_hour(world: World, ladders: Ladders, entries: int, paths: int) -> Hour:
     """An hour in which nothing has happened yet."""
-    (venues, assets), pools = world.adv.shape, world.pool_cash.shape[0]
-    entries, dtype = ladders.rows.shape[3], ladders.rows.dtype
+    (venues, assets), pools, behaviour = world.adv.shape, world.pool_cash.shape[0], world.behaviour
+    dtype = ladders.rows.dtype
 
     def zeros(*shape: int) -> Array:
         return jnp.zeros((*shape, paths), dtype)
@@ -147,4 +151,6 @@ def open_hour(world: World, ladders: Ladders, paths: int) -> Hour:
         adl_accounts=zeros(venues, assets, 2, entries),
         adl_cross_accounts=zeros(venues),
         burden=no_burden(venues, assets, paths, dtype),
+        voluntary=None if behaviour is None else zeros(venues, assets, 2),
+        opened=None if behaviour is None or behaviour.inflow is None else zeros(venues, assets, 2),
     )

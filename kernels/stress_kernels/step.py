@@ -13,8 +13,10 @@ from stress_kernels.account_rounds import Cross
 from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
 from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, bereave, wake
+from stress_kernels.behaviour import Mood
 from stress_kernels.breakers import judge_halts, throughput
 from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
+from stress_kernels.cohorts import inflow_of
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
@@ -26,6 +28,7 @@ from stress_kernels.price import Quotes, push, quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.rows import pack, running_sum, those_first, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
+from stress_kernels.voluntary import close_some, turn_over
 from stress_kernels.world import World, along
 
 Funded = tuple[Array, Watched] | None
@@ -57,6 +60,7 @@ def step(
     ladders: Ladders,
     world: World,
     accounts: Accounts | None = None,
+    mood: Mood | None = None,
 ) -> Carry:
     """From the end of one step to the end of the next.
 
@@ -65,6 +69,7 @@ def step(
         depth: Depth divisor of the step.
         like: Shapes of the record.
         accounts: Those on cross margin, where there are any.
+        mood: Of makers and holders in the step, where any behave.
     """
     now, state = world.conditions.at(carry.memory.step), carry.state
     world, impact = _at_work(world, now.working), world.impact
@@ -81,7 +86,8 @@ def step(
     if memory.halts is not None and world.breakers is not None:
         halts, liquidates, widened = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
         memory = replace(memory, halts=halts)
-    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened)
+    absent = None if mood is None else mood.absent
+    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened, absent)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
@@ -90,6 +96,10 @@ def step(
         observe(state, world), record, left, held, memory.step, like, ladders, world, accounts
     )
     state, record = _unwind(state, record, held, like, world)
+    if mood is not None and mood.closing is not None:
+        state, record = close_some(state, record, mood.closing, held, like, ladders, world)
+    if (inflow := inflow_of(world)) is not None:
+        state, record = turn_over(state, record, memory.step, inflow, held, like, ladders, world)
     if world.transfers is not None:
         # Between the two nobody looks: a fund is not low that is topped up at once.
         funds = transfer(state.funds, worth_of(state.quotes, world), world.transfers, world)

@@ -6,12 +6,17 @@ price is 1 + its move. Axes: `v` venue, `a` asset, `f` pool, `side` (0: longs, 1
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
+
+if TYPE_CHECKING:
+    from stress_kernels.behaviour import Behaviour
 
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST, MARK_INDEX = 0, 1, 2, 3
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
@@ -183,6 +188,8 @@ class World:
     vaults: Vaults | None
     transfers: Transfers | None
     breakers: Breakers | None
+    behaviour: Behaviour | None
+    """What is not forced, where anybody does anything of the kind."""
     steps_per_hour: int = static()
     hours: int = static()
     rounds: int = static()

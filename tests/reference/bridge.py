@@ -17,6 +17,7 @@ from stress.diffusions import Diffusion
 from stress.portfolio import Positions
 from stress.scenarios import Prescribed
 
+from . import behaviour
 from . import twin as slow
 from .holders import behaving
 from .twin import Accounts, World
@@ -29,7 +30,7 @@ HOURLY = (
     "liquidation_volume", "absorbed_volume", "deficit", "surplus", "fund_equity", "fund_low", "adl_volume",
     "adl_haircut", "adl_accounts", "socialised_loss", "index_close", "index_low", "index_high", "basis_low",
     "basis_high", "open_interest", "accounts_liquidated", "first_round_volume", "fund_drawdown", "fund_exhausted_hour",
-    "collateral_sold", "paused", "stop_volume", "vault_equity", "vault_profit",
+    "collateral_sold", "paused", "stop_volume", "voluntary_volume", "opened_volume", "vault_equity", "vault_profit",
     "adl_top_share", "adl_top_10_share", "adl_top_keeps_of_total", "adl_top_keeps_of_largest", "adl_overshoot",
     "adl_open_interest",
 )  # fmt: skip
@@ -261,7 +262,13 @@ def twin_of(
     world = twin_world(run, positions, built.start_price)
     accounts = behaving(run, world, twin_accounts(positions, len(run.assets)))
     off = unusual(run, len(log_index))
-    each = [slow.simulate(world, accounts, log_returns(x), pin_index, off) for x in np.moveaxis(log_index, -1, 0)]
+    everyone, cohorts = behaviour.with_cohorts(run, accounts, built.start_price)
+    each = [
+        slow.simulate(
+            world, everyone, log_returns(x), pin_index, off | behaviour.moods(run, x), behaviour.fresh(cohorts)
+        )
+        for x in np.moveaxis(log_index, -1, 0)
+    ]
     return outputs(each, world)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from .twin_accounts import triggered
 from .twin_adl import deleverage, judge_policy
+from .twin_behaviour import Cohorts, close_by_choice, turn_over
 from .twin_layers import Slices, auction, book, close, takeover, unwind_inventory, vault
 from .twin_pools import cover, transfer
 from .twin_prices import Prices, add_flows, current_prices, impact
@@ -33,6 +34,7 @@ def simulate(
     log_returns: np.ndarray,
     index_pin: bool = False,
     unusual: dict[str, np.ndarray] | None = None,
+    cohorts: Cohorts | None = None,
 ) -> dict[str, np.ndarray]:
     """Run one path.
 
@@ -46,7 +48,9 @@ def simulate(
             at, not the marks; `thinness`, by which the depth divisor is multiplied [step, A]; `working`, the share of
             throughput and unwinding that a venue is capable of [step, V]; `premium`, on top of what funding averages
             [step, V, A]; `stale`, whether a venue's index stands where it was before that began [step, V]; `loss`, what
-            an account with a position loses to the rest of the market [step, n] [USD].
+            an account with a position loses to the rest of the market [step, n] [USD]; `absent`, the share of the
+            makers that is gone [step, A]; `closing`, the share of their positions that holders close [step, A].
+        cohorts: Accounts that are opened later.
 
     Returns:
         Hourly variables with the hour leading, by name (of ADL's, see `judge_policy`); `fund_drawdown` and
@@ -55,6 +59,7 @@ def simulate(
     """
     check(world, accounts)
     state = open_state(world, accounts, len(log_returns), index_pin)
+    state.cohorts = cohorts
     opening_interest = open_interest(state, current_prices(state))
     for step in range(len(log_returns)):
         state.unusual = {name: values[step] for name, values in (unusual or {}).items()}
@@ -91,6 +96,9 @@ def open_step(state: State, log_returns: np.ndarray, step: int) -> None:
         state.thinness = np.minimum(20.0, 1 + (np.abs(z5) / 11.8) ** 1.75)
     if "thinness" in state.unusual:
         state.thinness = (state.thinness if world.depth else 1.0) * state.unusual["thinness"]
+    if "absent" in state.unusual:
+        plain = state.thinness if world.depth or "thinness" in state.unusual else 1.0
+        state.thinness = plain / (1 - state.unusual["absent"])
     basis = (1 - world.rho) * impact(world, state.u_local)
     for v, window in enumerate(state.basis_window):
         window.append(basis[v])
@@ -268,6 +276,8 @@ def close_step(state: State) -> None:
     """Unwind the pools, judge their drawdown at the closing marks, check the ledger, note what the hour reports."""
     world, out, hour = state.world, state.out, state.hour
     unwind_inventory(state)
+    close_by_choice(state)
+    turn_over(state)
     prices = current_prices(state)
     for v in np.flatnonzero(~state.blind):
         state.seen[v] = prices.index_log

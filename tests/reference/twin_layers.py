@@ -134,7 +134,9 @@ def book_part(state: State, prices: Prices, v: int, a: int, direction: float, fl
 def auction(state: State, prices: Prices, slices: Slices, eligible: np.ndarray) -> None:
     """Market makers buy at a discount to the mark (sell at a premium), up to their capacity left in this clock hour."""
     asked = slices.total(state, np.where(eligible, slices.coins * slices.unit, 0.0)).sum(axis=2)
-    share = np.where(asked > 0, np.minimum(1.0, state.auction_left / np.where(asked > 0, asked, 1.0)), 0.0)
+    gone = state.unusual.get("absent", 0.0) * state.world.auction_capacity  # of makers that have left
+    left = np.maximum(0.0, state.auction_left - gone)
+    share = np.where(asked > 0, np.minimum(1.0, left / np.where(asked > 0, asked, 1.0)), 0.0)
     state.auction_left = np.maximum(0.0, state.auction_left - share * asked)
     where = slices.venue, slices.asset
     take = np.where(eligible, slices.coins * share[where], 0.0)

@@ -16,6 +16,7 @@ import numpy as np
 from .twin_prices import settle_price
 
 if TYPE_CHECKING:
+    from .twin_behaviour import Cohorts
     from .twin_prices import Prices
     from .twin_world import Accounts, World
 
@@ -115,6 +116,7 @@ class State:
     gross_coins: np.ndarray | float = 0.0  # [V,A] the same of contracts
     opening_money: np.ndarray | float = 0.0  # [1+A]
     largest_adl: np.ndarray | float = 0.0  # [V] loss of winners in the hour's largest ADL of a market side [USD]
+    cohorts: Cohorts | None = None
     hour: int = 0
     now: float = 0.0  # since the start, at the step's opening [s]
 
@@ -231,6 +233,7 @@ def empty_outputs(world: World, steps: int) -> dict[str, np.ndarray]:
         "fund_equity": pool, "fund_drawdown": (pools,), "index_close": asset, "ledger_residual": (),
         "adl_needed": market, "adl_loss": (hours, venues), "adl_loss_top_1": (hours, venues),
         "adl_loss_top_10": (hours, venues), "collateral_sold": market,
+        "voluntary_volume": (*market, 2), "opened_volume": (*market, 2),
         "vault_equity": (hours, venues), "vault_profit": (hours, venues), "paused": (hours, venues),
     }  # fmt: skip
     extremes = {
