@@ -20,15 +20,17 @@ from conftest import ROOT, Command
 import stress
 from stress.accessor import Liq, Pictures
 from stress.cli import app
+from stress.collateral import _LAYOUT as collateral
 from stress.manual.keys import key_pages, places_of
 from stress.manual.markdown import anchor, prose
-from stress.manual.site import build
+from stress.manual.site import build, front
+from stress.portfolio import _LAYOUT as positions
 from stress.schema import schema
 from stress.spec import InputError
 from stress.variables import COORDINATES, OF_SUITES, VARIABLES
 
 GROUP = typer.main.get_command(app)
-PAGES = ("index", "model", "config", "commands", "variables", "python", "glossary")
+PAGES = ("index", "model", "config", "files", "commands", "variables", "python", "glossary")
 EXTERNAL = {"github.com"}
 """Hosts to which pages may point; nobody asks them here."""
 
@@ -152,6 +154,13 @@ def test_units_defaults_and_kinds_are_those_of_the_specs(pages: dict[str, str]) 
     assert 'href="config-shock.html#table-merton"' in pages["config"]
 
 
+def test_columns_are_those_that_are_read(pages: dict[str, str]) -> None:
+    sections = {layout.what: layout.known for layout in (positions, collateral)}
+    for name, columns in sections.items():
+        section = pages["files"].partition(f'id="file-{name}"')[2].partition("</table>")[0]
+        assert re.findall(r"<tr[^>]*><td><p><code[^>]*>(?:<span[^>]*>)?(\w+)", section) == list(columns)
+
+
 def test_every_variable_and_dimension_is_there(pages: dict[str, str]) -> None:
     page = pages["variables"]
     for name, variable in VARIABLES.items():
@@ -193,6 +202,15 @@ def test_files_that_the_readme_names_are_there() -> None:
     )
     assert "notebooks/quickstart.png" in links and len(named) > 10
     assert [name for name in {*links, *named} if not (ROOT / name).exists()] == []
+
+
+def test_an_installed_package_has_the_readme_without_its_pictures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "![" in front(tmp_path) and (tmp_path / "quickstart.png").exists()
+    monkeypatch.setattr("stress.manual.site._ROOT", tmp_path)
+    text = front(tmp_path)
+    assert text.startswith("# liqstress") and "![" not in text
 
 
 def test_the_command_writes_it_and_writes_it_again(

@@ -121,7 +121,7 @@ def _keys(name: str, node: Node) -> str:
         meaning, unit = _meaning(key, of)
         default = "required" if key in required else _default(of)
         rows.append((named(key, anchor("key", name, key)), _type(of), default, unit, meaning))
-    return table(("key", "value", "default", "unit", "what"), rows)
+    return table(("key", "value", "default", "unit", "what"), rows) if rows else ""
 
 
 def _meaning(key: str, node: Node) -> tuple[str, str]:

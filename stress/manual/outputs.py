@@ -18,7 +18,7 @@ def variables_page() -> str:
         f"{link('`keep`', anchor('key', 'Run', 'keep'))} says which of them a store keeps; "
         f"{' and '.join(map(code, ALWAYS))} are always there.\n",
         table(("variable", "dims", "unit", "dtype", "what"), _variables(VARIABLES.values())),
-        heading(2, "Dimensions", "dimensions"),
+        heading(2, "Dimensions and labels", "dimensions"),
         f"`side` is {_either(SIDES)}; `layer` is {_either(LAYERS)}, in the order of the waterfall, and "
         f"{_either([layer for layer in WITH_VAULT if layer not in LAYERS])} before `adl` where a venue has one. A "
         "suite has the last ones before those of a run.\n",

@@ -19,10 +19,11 @@ from stress.spec import InputError
 
 PAGES = Path(__file__).with_name("pages")
 """What is written, and the looks."""
-_ORDER = ("model", "config", "commands", "variables", "python", "glossary")
+_ORDER = ("model", "config", "files", "commands", "variables", "python", "glossary")
 _ROOT = Path(__file__).parents[2]
 _HERE = re.compile(r"(!?)\[([^\]]*)\]\((?!\w+:|#)([^)]+)\)")
 """A link of Markdown to a file of the repository; pictures begin with `!`."""
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _LOOKS = {
     "description": "Stress tests for leveraged crypto markets",
     "fixed_sidebar": True,
@@ -134,4 +135,4 @@ def _sphinx(source: Path, html: Path) -> str:
             confoverrides=settings, status=None, warning=warnings, freshenv=True,
         )  # fmt: skip
         application.build()
-    return warnings.getvalue()
+    return _COLOURS.sub("", warnings.getvalue()).replace(f"{source}/", "")
