@@ -13,6 +13,7 @@ class Pool(Spec):
     """An insurance fund."""
 
     name: str
+    """After the venue's in results: VENUE/NAME."""
     equity_usd: NonNegative
     """Cash at the start [USD]."""
     takeover_multiple: NonNegative
@@ -62,7 +63,8 @@ class Adl(Spec):
     """What the layers leave goes to adl though the fund is neither empty nor drawn down; otherwise it is closed at the
     mark against the rest of the market."""
     drawdown_share: Fraction | None = None
-    """ADL starts when the fund is this share below its rolling peak; absent: on exhaustion and for left-over slices."""
+    """ADL starts when the fund is this share below its rolling peak; absent: on exhaustion and for left-over
+    slices [1]."""
     drawdown_window_hours: Positive = 8.0
     """Length of the rolling window [h]."""
     straight_to_adl: bool = False

@@ -53,7 +53,9 @@ class Impact(Spec):
     contagion: NonNegative = 0.0
     """Share of one asset's index push that reaches each other asset [1]."""
     half_life_local_seconds: Positive = 600.0
+    """Time in which half of a market's imbalance is gone [s]; its push fades by half in that over delta."""
     half_life_global_seconds: Positive = 1800.0
+    """The same of an asset's imbalance over all venues [s]."""
     depth: bool = True
     """Depth withdraws when the exogenous 5-minute return is large."""
     source: str = ""
@@ -110,28 +112,42 @@ class Run(Spec):
     """Everything that decides what a run computes."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
+    """What the store and the picture are called."""
     description: str = ""
+    """For people; nothing depends on it."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Of all random draws of paths; path i is the same for any number of them."""
     paths: Annotated[int, Field(ge=1)] = 4096
+    """How many are simulated."""
     horizon_hours: Annotated[int, Field(ge=1, le=336)] = 24
+    """Length of a path [h]."""
     step_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    """Length of a step, a divisor of an hour [s]."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 5
     """Cascade rounds in a step."""
     barrier_correction: bool = True
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
+    """Precision of the simulation; money is summed with its rounding errors carried along in either."""
     chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
     """Paths between two writes, the size of a shard of the store: at most 1024, or a multiple of it. With many accounts
     on cross margin fewer paths are simulated together, and a chunk below 1024 is a multiple of those."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
+    """Exchanges by name, and the rules by which they liquidate."""
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
+    """Underlyings by name; a token that is only collateral is one too."""
     impact: Impact = Impact()
+    """Size, shape and decay of what forced orders do to prices."""
     prices: Prices = Prices()
+    """Where prices start, and files of recorded ones."""
     portfolio: Portfolio
+    """Whose positions are liquidated."""
     shock: Shock
+    """What moves the index prices from outside."""
     overlays: Many[Overlay] = ()
     """On top of the shock, at one venue each."""
     ladder: Ladder = Ladder()
+    """Size of the tables of accounts with one position."""
     behaviour: Annotated[Behaviour | None, Field(exclude_if=lambda behaviour: behaviour is None)] = None
     """What holders of positions do by themselves; nothing where absent."""
     keep: Annotated[Names, Field(exclude_if=lambda names: not names)] = ()

@@ -22,7 +22,7 @@ class Diffusion(Spec):
     daily_volatility: dict[str, NonNegative]
     """Standard deviation of a day's log-return, jumps left out, by asset [1]."""
     correlation: Correlation
-    """One number for all pairs, or the matrix in the order of `daily_volatility`."""
+    """One number for all pairs, or the matrix in the order of `daily_volatility` [1]."""
 
     def assets(self) -> list[str]:
         """Assets it moves."""
@@ -130,7 +130,7 @@ class Common(Spec):
     minutes: tuple[Positive, Positive] | Many[Positive]
     """A jump is spread evenly over a time drawn uniformly between these two [min]."""
     beta: dict[str, Number]
-    """Log size by asset, relative to the common size."""
+    """Log size by asset, relative to the common size [1]."""
 
 
 class CommonNormalJumps(Common, NormalJumps):
@@ -145,6 +145,7 @@ class WithNormalJumps(Diffusion):
     """A diffusion, common jumps with betas, and jumps of single assets."""
 
     common: CommonNormalJumps
+    """Jumps that all assets share."""
     own: dict[str, NormalJumps] = {}
     """Own jumps by asset, spread over the same range of minutes as the common ones."""
     source: str = ""
@@ -161,6 +162,7 @@ class Kou(Diffusion):
 
     kind: Literal["kou"]
     common: CommonExponentialJumps
+    """Jumps that all assets share."""
     own: dict[str, ExponentialJumps] = {}
     """Own jumps by asset, spread over the same range of minutes as the common ones."""
     source: str = ""
@@ -192,6 +194,7 @@ class Bates(WithNormalJumps):
 
     kind: Literal["bates"]
     variance: Variance
+    """How the diffusion's variance wanders."""
 
     def typical(self) -> float:
         """Mean of the root of a gamma variable of mean 1."""

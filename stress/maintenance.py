@@ -54,7 +54,7 @@ class ExpectedShortfall(Spec):
     participation: Annotated[Number, Field(gt=0, le=1)] = 0.1
     """Share of the market's average daily volume at which a large one is closed [1]."""
     degrees_of_freedom: Annotated[Number, Field(gt=2)] | None = None
-    """Of a Student t return; normal where absent."""
+    """Of a Student t return; normal where absent [1]."""
     scale: Positive = 1.0
     """Factor on the expected shortfall [1]."""
     minimum: NonNegative = 0.0

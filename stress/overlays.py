@@ -51,6 +51,7 @@ class Depeg(Episode):
     token: str
     """An asset of the run that the venue takes as collateral."""
     venue: str
+    """Where."""
     share: Annotated[Number, Field(gt=0, lt=1)]
     """By which share its price there is below its index [1]."""
 
@@ -78,6 +79,7 @@ class Slowdown(Episode):
 
     kind: Literal["slowdown"]
     venue: str
+    """Where."""
     share: Annotated[Number, Field(ge=0, lt=1)]
     """What is left of the speed [1]."""
 
@@ -90,6 +92,7 @@ class StaleIndex(Episode):
 
     kind: Literal["stale_index"]
     venue: str
+    """Where."""
 
 
 class Outage(Episode):
@@ -100,6 +103,7 @@ class Outage(Episode):
 
     kind: Literal["outage"]
     venue: str
+    """Where."""
 
 
 class FundingSpike(Episode):
@@ -125,6 +129,7 @@ class Default(Event):
 
     kind: Literal["default"]
     venue: str
+    """Where."""
     positions: Annotated[dict[str, Number], Field(min_length=1)]
     """Notional at the starting prices by asset, a short negative [USD]."""
     equity_usd: Positive

@@ -19,7 +19,9 @@ class Policy(Spec):
     """Changes to the rules of a run. Seed, shock, prices, assets and positions are the base's: they cannot differ."""
 
     name: Annotated[str, Field(pattern=NAME)]
+    """What is put after the run's name."""
     description: str = ""
+    """For people; nothing depends on it."""
     source: str
     """Where the rule comes from, and when."""
     change: dict[str, Any] = {}

@@ -107,14 +107,19 @@ class Population(Spec):
     venue_shares: Shares
     """Share of notional by venue, the same for every asset; sums to 1 [1]."""
     leverage: Leverage
+    """Of most of the notional."""
     high_leverage: HighLeverage
+    """Of a small share of it."""
     entry_age: EntryAge
+    """How long ago positions were opened."""
     account_notional: AccountNotional
+    """How large accounts are."""
     margin_cushion: Fraction
     """Accounts whose equity is within this share of notional of maintenance, or below it, are left out [1]."""
     rows: Annotated[int, Field(ge=1000, le=100_000_000)]
     """Rows drawn, before those left out; more rows are finer, the money is the same."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    """Of the draw of accounts; not that of the paths."""
     source: str
     """Where the open interest and the shares come from, and when."""
 

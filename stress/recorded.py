@@ -42,7 +42,7 @@ class Replay(Recorded):
     pin_index: bool = False
     """Leave the endogenous part out of the index: recorded prices contain it already."""
     scale: Annotated[Number, Field(gt=0, le=1)] = 1.0
-    """Exogenous share of the recorded log-returns."""
+    """Exogenous share of the recorded log-returns [1]."""
 
     @model_validator(mode="after")
     def _counts_impact_once(self) -> Self:
@@ -57,7 +57,7 @@ class Window(Recorded):
     until: Instant
     """Last day or instant of the prices, ISO 8601, UTC; a day counts whole."""
     scale: Positive = 1.0
-    """The recorded log-returns are multiplied by this first."""
+    """The recorded log-returns are multiplied by this first [1]."""
 
 
 class BlockBootstrap(Window):

@@ -25,10 +25,11 @@ class Prescribed(Spec):
     moves: dict[str, Many[Annotated[Number, Field(gt=-1)]]]
     """Index against its start at those times, by asset: -0.2 is 20 % down [1]."""
     beta: dict[str, Number] = {}
-    """Log-return of assets not in `moves`, per log-return of `beta_of`."""
+    """Log-return of assets not in `moves`, per log-return of `beta_of` [1]."""
     beta_of: str = "BTC"
+    """The asset of `moves` that others follow."""
     jitter_size: Fraction = 0.0
-    """Each path scales all log-moves by exp(N(0, jitter_size))."""
+    """Each path scales all log-moves by exp(N(0, jitter_size)) [1]."""
     jitter_minutes: NonNegative = 0.0
     """Each path shifts all points later by U(0, jitter_minutes) [min]."""
     noise: Gbm | None = None

@@ -23,7 +23,9 @@ def schema() -> dict[str, Any]:
     }
     run, portfolio = whole["properties"], whole["$defs"]["Portfolio"]["properties"]
     for table, key in ((run["venues"], "additionalProperties"), (run, "shock"), (portfolio, "population")):
-        table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, table[key]]}
+        inline = table[key]
+        meaning = {"description": inline.pop("description")} if "description" in inline else {}
+        table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, inline], **meaning}
     return _with_bounds(whole)
 
 

@@ -30,11 +30,15 @@ class Suite(Spec):
     """Which cells there are."""
 
     kind: Literal["suite"]
+    """By which a suite is told from a run."""
     name: Annotated[str, Field(pattern=NAME)]
+    """What the store is called."""
     description: str = ""
+    """For people; nothing depends on it."""
     base: str | dict[str, Any]
     """TOML file of the run that all cells start from, or a table with `file` and what differs from it."""
     seeds: Annotated[Many[Annotated[int, Field(ge=0, lt=2**32)]], Field(min_length=1)] = (1,)
+    """Each gives every cell the paths of a further run."""
     scenarios: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
     """By name: the file of a shock, or a table, or a file of one, of what differs from the base. A shock with a `kind`
     replaces the base's."""

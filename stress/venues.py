@@ -125,6 +125,7 @@ class Funding(Spec):
     """Payments between longs and shorts."""
 
     interval_hours: Positive
+    """Time between two payments [h]."""
     interest: Number
     """I of the funding formula [1]."""
     clamp: NonNegative
@@ -140,6 +141,7 @@ class Venue(Spec):
     """An exchange."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]
+    """As in `venues` of the run."""
     source: str
     """Where the rules come from, and when."""
     liquidation_fee_bps: NonNegative
@@ -155,6 +157,7 @@ class Venue(Spec):
     maintenance: Maintenance = Listed(kind="listed")
     """Maintenance margin; the brackets of each market where absent."""
     staging: Staging
+    """How much of a triggered account is closed at a time."""
     closing_order: Literal["proportional", "riskiest_first"] = "proportional"
     """What staging closes of an account of several positions: of each, or only the one that requires most."""
     haircuts: dict[str, Fraction] = {}
@@ -164,12 +167,15 @@ class Venue(Spec):
     """A long and a short of one account in one market: `netted`: the hedged part needs no maintenance; `refused`: the
     file is refused, as at a venue that wants maintenance on both legs, which is not modelled."""
     adl: Adl
+    """Auto-deleveraging: who is closed against what the other layers leave, when, and at what price."""
     vault: Vault | None = None
     """A backstop vault between takeover and adl; none where absent."""
     breaker: Breaker | None = None
     """A circuit breaker; none where absent."""
     funding: Funding
+    """What longs pay to shorts."""
     pools: Annotated[Many[Pool], Field(min_length=1)]
+    """Insurance funds; every market has exactly one behind it."""
     markets: Annotated[dict[str, Market], Field(min_length=1)]
     """Perpetuals by asset."""
 
