@@ -13,7 +13,7 @@ from stress_kernels.pytree import host
 
 from stress.closings import Closings, Schedule, closings
 from stress.portfolio import Positions
-from stress.stops import StopOrders
+from stress.stops import StopOrders, failing_depth
 
 Array = NDArray[np.float64]
 Key = tuple[int, int, int, int]
@@ -125,13 +125,16 @@ def _ladders(
     rows_table = np.zeros((*shape, length, COLUMNS), dtype)
     depth = np.full((*shape, cells + probes), np.inf, dtype)
     margin, partial = (np.zeros((*shape, CLASSES), kind) for kind in (dtype, bool))
+    failing = np.zeros((*shape, length, CLASSES), dtype)
     rates, widened = np.zeros((2, *shape), dtype)
     for key, side in sides.items():
         (v, a, s, stops), cell = key, placed.get(key, side.cell)
         here = v, a, s, slice(stops * entry_classes, (stops + 1) * entry_classes)
-        rows_table[*here, 1:] = _cumulate(side, cell, length - 1, entry_classes)
+        rows_table[*here, 1:] = table = _cumulate(side, cell, length - 1, entry_classes)
         margin[here], partial[here] = _class_margins(side)
-        if not stops:
+        if stops:
+            failing[*here, :-1] = failing_depth(table, 1 - 2 * s)
+        else:
             rates[here], widened[here] = _mean_rate(side, schedules[v, a]), _widened(side, schedules[v, a])
         if probes:
             finite = np.isfinite(side.depth)
@@ -150,6 +153,7 @@ def _ladders(
         cells=cells,
         probes=probes,
         stops=host(of_stops) if of_stops.any() else None,
+        failing=host(failing) if of_stops.any() else None,
         widened=host(widened[..., None]) if any(x.margin_times > 1 for x in schedules.values()) else None,
     )
 
@@ -180,7 +184,7 @@ def _sides(
     klass = _weighted_class(entry, size * count, entry_classes)
     top = {column: _largest(size, count, share) for column, share in TOP_SHARES.items()}
 
-    def side(orders: Closings) -> Side:
+    def side(orders: Closings, stopped: bool = False) -> Side:
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = np.where(orders.trigger > 0, -sign * np.log(orders.trigger), np.inf)
             natural = np.minimum(np.floor(cells * depth / (SPREAD + depth)), cells - 1)
@@ -188,7 +192,7 @@ def _sides(
             depth=depth,
             cell=np.where(np.isfinite(depth), natural, cells).astype(np.int64),
             orders=orders,
-            klass=_margin_classes(orders, depth),
+            klass=orders.stratum if stopped else _margin_classes(orders, depth),
             # Holders at a support level are none of the accounts, and small.
             entry_class=np.append(klass, 0)[orders.owner],
             top={column: np.append(largest, 0.0)[orders.owner] for column, largest in top.items()},
@@ -196,8 +200,8 @@ def _sides(
 
     if stops is None:
         return [side(orders)]
-    stopped = stops.of(market, cash, quantity, entry, count, trigger)
-    return [side(orders.of_copies(stops.without(trigger))), side(stopped)]
+    own = stops.of(market, cash, quantity, entry, count, trigger)
+    return [side(orders.of_copies(stops.without(trigger))), side(own, stopped=True)]
 
 
 def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
@@ -213,18 +217,16 @@ def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
 
 
 def _margin_classes(orders: Closings, depth: Array) -> NDArray[np.int64]:
-    """Classes by the log distance from trigger to bankruptcy; partial closes, or the stop orders at support levels,
-    have the last two for themselves.
+    """Classes by the log distance from trigger to bankruptcy; partial closes have the last two for themselves.
 
     The classes share the coins about equally, near triggers counting more than far ones.
     """
     weight = orders.quantity * np.exp(-depth / SPREAD)
-    odd = orders.partial | (orders.owner < 0)
-    for_odd = 2 if odd.any() else 0
+    for_partial = 2 if orders.partial.any() else 0
     klass = np.zeros(len(orders.trigger), np.int64)
     for chosen, first, classes in (
-        (~odd, 0, CLASSES - for_odd),
-        (odd, CLASSES - for_odd, for_odd),
+        (~orders.partial, 0, CLASSES - for_partial),
+        (orders.partial, CLASSES - for_partial, for_partial),
     ):
         if chosen.any():
             distance = np.log(np.maximum(np.abs(1 - orders.ratio[chosen]), 1e-6))
