@@ -54,6 +54,8 @@ class Book:
     long_usd: float
     """Account longs at the start [USD]."""
     short_usd: float
+    stops_usd: tuple[float, float]
+    """Positions with a stop order at the start, long and short, those at support levels included [USD]."""
 
 
 class PastTrigger(ValueError):
@@ -107,7 +109,9 @@ def compile_book(
     ladders = _ladders(sides, schedules, placed, probes, shape, entry_classes, cells, dtype)
     notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
     long_usd = float(notional[positions.quantity > 0].sum())
-    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd)
+    stopped = [sum(float(x.orders.quantity.sum()) for key, x in sides.items() if key[2:] == (s, 1)) for s in (0, 1)]
+    short_usd = float(notional.sum()) - long_usd
+    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, short_usd, (stopped[0], stopped[1]))
 
 
 def _ladders(
