@@ -189,6 +189,12 @@ def payers(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Payers]:
     return found
 
 
+def stopped(ds: xr.Dataset, weight: np.ndarray) -> Distribution | None:
+    """Volume of stop orders over the run; nothing where there is none, or in stores from before there were any."""
+    volume = by_path(ds, "stop_volume") if "stop_volume" in ds else np.zeros(1)
+    return distribution(volume, weight) if volume.any() else None
+
+
 def sold(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Sold]:
     """By venue at which collateral is sold, where that is kept."""
     if not keeps(ds, "collateral_sold"):

@@ -13,7 +13,7 @@ from stress_kernels.pytree import host
 
 from stress.closings import Closings, Schedule, closings
 from stress.portfolio import Positions
-from stress.stops import StopOrders
+from stress.stops import StopOrders, failing_depth
 
 Array = NDArray[np.float64]
 Key = tuple[int, int, int, int]
@@ -54,6 +54,8 @@ class Book:
     long_usd: float
     """Account longs at the start [USD]."""
     short_usd: float
+    stops_usd: tuple[float, float]
+    """Positions with a stop order at the start, long and short, those at support levels included [USD]."""
     fresh: Ladders | None = None
     """Of accounts that are opened later, as if at the start, where there are any; one entry class."""
 
@@ -106,7 +108,9 @@ def compile_book(
         more = _ladders(others, schedules, mine, probes, (*shape, 1), 1, cells, dtype)
     notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
     long_usd = float(notional[positions.quantity > 0].sum())
-    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, float(notional.sum()) - long_usd, more)
+    stopped = [sum(float(x.orders.quantity.sum()) for key, x in sides.items() if key[2:] == (s, 1)) for s in (0, 1)]
+    short_usd = float(notional.sum()) - long_usd
+    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, short_usd, (stopped[0], stopped[1]), more)
 
 
 def _apart(key: Key) -> Key:
@@ -155,13 +159,16 @@ def _ladders(
     rows_table = np.zeros((*shape, length, COLUMNS), dtype)
     depth = np.full((*shape, cells + probes), np.inf, dtype)
     margin, partial = (np.zeros((*shape, CLASSES), kind) for kind in (dtype, bool))
+    failing = np.zeros((*shape, length, CLASSES), dtype)
     rates, widened = np.zeros((2, *shape), dtype)
     for key, side in sides.items():
         (v, a, s, stops), cell = key, placed.get(key, side.cell)
         here = v, a, s, slice(stops * entry_classes, (stops + 1) * entry_classes)
-        rows_table[*here, 1:] = _cumulate(side, cell, length - 1, entry_classes)
+        rows_table[*here, 1:] = table = _cumulate(side, cell, length - 1, entry_classes)
         margin[here], partial[here] = _class_margins(side)
-        if not stops:
+        if stops:
+            failing[*here, :-1] = failing_depth(table, 1 - 2 * s)
+        else:
             rates[here], widened[here] = _mean_rate(side, schedules[v, a]), _widened(side, schedules[v, a])
         if probes:
             finite = np.isfinite(side.depth)
@@ -180,6 +187,7 @@ def _ladders(
         cells=cells,
         probes=probes,
         stops=host(of_stops) if of_stops.any() else None,
+        failing=host(failing) if of_stops.any() else None,
         widened=host(widened[..., None]) if any(x.margin_times > 1 for x in schedules.values()) else None,
     )
 
@@ -210,7 +218,7 @@ def _of_market(
     klass = _weighted_class(entry, size * count, entry_classes)
     top = {column: _largest(size, count, share) for column, share in TOP_SHARES.items()}
 
-    def side(orders: Closings) -> Side:
+    def side(orders: Closings, stopped: bool = False) -> Side:
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = np.where(orders.trigger > 0, -sign * np.log(orders.trigger), np.inf)
             natural = np.minimum(np.floor(cells * depth / (SPREAD + depth)), cells - 1)
@@ -218,7 +226,7 @@ def _of_market(
             depth=depth,
             cell=np.where(np.isfinite(depth), natural, cells).astype(np.int64),
             orders=orders,
-            klass=_margin_classes(orders, depth),
+            klass=orders.stratum if stopped else _margin_classes(orders, depth),
             # Holders at a support level are none of the accounts, and small.
             entry_class=np.append(klass, 0)[orders.owner],
             top={column: np.append(largest, 0.0)[orders.owner] for column, largest in top.items()},
@@ -226,8 +234,8 @@ def _of_market(
 
     if stops is None:
         return [side(orders)]
-    stopped = stops.of(market, cash, quantity, entry, count, trigger)
-    return [side(orders.of_copies(stops.without(trigger))), side(stopped)]
+    own = stops.of(market, cash, quantity, entry, count, trigger)
+    return [side(orders.of_copies(stops.without(trigger))), side(own, stopped=True)]
 
 
 def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
@@ -243,18 +251,16 @@ def _weighted_class(x: Array, weight: Array, classes: int) -> NDArray[np.int64]:
 
 
 def _margin_classes(orders: Closings, depth: Array) -> NDArray[np.int64]:
-    """Classes by the log distance from trigger to bankruptcy; partial closes, or the stop orders at support levels,
-    have the last two for themselves.
+    """Classes by the log distance from trigger to bankruptcy; partial closes have the last two for themselves.
 
     The classes share the coins about equally, near triggers counting more than far ones.
     """
     weight = orders.quantity * np.exp(-depth / SPREAD)
-    odd = orders.partial | (orders.owner < 0)
-    for_odd = 2 if odd.any() else 0
+    for_partial = 2 if orders.partial.any() else 0
     klass = np.zeros(len(orders.trigger), np.int64)
     for chosen, first, classes in (
-        (~odd, 0, CLASSES - for_odd),
-        (odd, CLASSES - for_odd, for_odd),
+        (~orders.partial, 0, CLASSES - for_partial),
+        (orders.partial, CLASSES - for_partial, for_partial),
     ):
         if chosen.any():
             distance = np.log(np.maximum(np.abs(1 - orders.ratio[chosen]), 1e-6))

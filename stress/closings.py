@@ -62,6 +62,8 @@ class Closings:
     accounts: Array
     """Accounts that end with it."""
     entry: Array
+    stratum: NDArray[np.int64]
+    """Margin class of a stop order; 0 of others, which are not classed yet."""
     owner: NDArray[np.int64]
     """Row of the account in its market side; negative where it is none of the run's."""
 
@@ -112,7 +114,7 @@ def closings(cash: Array, quantity: Array, entry: Array, count: Array, schedule:
         closed = np.where(cut, size - left, size)
         parts.append(
             (trigger, closed * count, np.where(cut, trigger, price), np.where(reachable, price / safe, 1.0),
-             cut, np.where(cut, 0.0, count), entry, owner)
+             cut, np.where(cut, 0.0, count), entry, np.zeros_like(owner), owner)
         )  # fmt: skip
         if not cut.any():
             break

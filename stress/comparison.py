@@ -97,12 +97,13 @@ def compare(runs: Mapping[str, xr.Dataset], title: str = "") -> Comparison:
         raise RunError(f"each of {paths} paths failed in one of {', '.join(runs)}, nothing can be compared.")
     cut = {name: ds if good.all() else ds.isel(path=np.flatnonzero(good)) for name, ds in cut.items()}
     weight, base = weights(cut[base_name]), cut[base_name]
-    measured, paid = measures(base), payments(base)
+    stops = any(np.any(by_path(ds, "stop_volume")) for ds in cut.values() if "stop_volume" in ds)
+    measured, paid = measures(base, stops=stops), payments(base)
     others = [
         Compared(
             name,
             changed(first, runs[name]),
-            _against(measured, measures(ds), weight),
+            _against(measured, measures(ds, stops=stops), weight),
             _against(paid, payments(ds), weight),
         )
         for name, ds in list(cut.items())[1:]
@@ -110,13 +111,15 @@ def compare(runs: Mapping[str, xr.Dataset], title: str = "") -> Comparison:
     return Comparison(base_name, title, int(good.sum()), int(paths - good.sum()), base.sizes["hour"], others)
 
 
-def measures(ds: xr.Dataset) -> list[Measure]:
-    """What is compared, of sound paths."""
+def measures(ds: xr.Dataset, *, stops: bool = False) -> list[Measure]:
+    """What is compared, of sound paths; stop orders too where any run has some."""
     volume, funded = by_path(ds, "liquidation_volume", "hour"), absorbers.funded(ds)
     adl, socialised = by_path(ds, "adl_volume"), by_path(ds, "socialised_loss")
     lead, empty = str(ds["asset"].values[0]), np.isfinite(read(ds, "fund_exhausted_hour").values)
+    stopped = by_path(ds, "stop_volume") if "stop_volume" in ds else np.zeros(len(volume))
     return [
         Measure("liquidated", "usd", volume.sum(axis=1)),
+        *([Measure("closed by stop orders", "usd", stopped)] if stops else []),
         Measure("largest hour", "usd", volume.max(axis=1)),
         Measure("99 % of hours", "usd", volume, 0.99),
         Measure("accounts liquidated", "accounts", by_path(ds, "accounts_liquidated")),

@@ -126,11 +126,13 @@ def facts_of(built: Built, config: Run) -> list[str]:
     exact = "exact: every trigger has a rung of its own"
     if not book.exact:
         exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"
+    stops = [f"stop orders: {usd(book.stops_usd[0])} of longs, {usd(book.stops_usd[1])} of shorts"]
     return [
         f"{config.name}: sound. {config.paths:,} paths of {config.horizon_hours} h in steps of {config.step_seconds} s",
         f"accounts: {book.accounts + number:,.0f}, {usd(book.long_usd + cross[0])} long and "
         f"{usd(book.short_usd + cross[1])} short at the start",
         f"engines: {book.accounts:,.0f} accounts on ladders, {number:,.0f} on cross margin",
+        *(stops if any(book.stops_usd) else []),
         f"open interest: {usd(interest.sum())} one-sided, hedgers included ({parts})",
         f"book: {exact}",
     ]

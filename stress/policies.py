@@ -25,8 +25,8 @@ class Policy(Spec):
     source: str
     """Where the rule comes from, and when."""
     change: dict[str, Any] = {}
-    """Values put over the run's config, in its own tables: `venues.NAME...`, or `portfolio.leverage_cap`. The key `*`
-    stands for every venue, market or fund."""
+    """Values put over the run's config, in its own tables: `venues.NAME...`, `behaviour`, or
+    `portfolio.leverage_cap`. The key `*` stands for every venue, market or fund."""
     scale: dict[str, Any] = {}
     """Factors on numbers of the run's config, in its own tables."""
     subpools: dict[str, Fraction] = {}
@@ -37,12 +37,12 @@ class Policy(Spec):
     def _shares_a_base(self) -> Self:
         for name, table in (("change", self.change), ("scale", self.scale)):
             portfolio = table.get("portfolio", {})
-            odd = [key for key in table if key not in ("venues", "portfolio")]
+            odd = [key for key in table if key not in ("venues", "portfolio", "behaviour")]
             odd += [f"portfolio.{key}" for key in portfolio if key not in OF_PORTFOLIO]
             if odd:
                 raise ValueError(
-                    f"{name}.{odd[0]} is part of the base that policies share, expected venues or "
-                    f"portfolio.{OF_PORTFOLIO[0]}. Put it into the run, or into a scenario of a suite."
+                    f"{name}.{odd[0]} is part of the base that policies share, expected venues, "
+                    f"behaviour or portfolio.{OF_PORTFOLIO[0]}. Put it into the run, or into a scenario of a suite."
                 )
         return self
 

@@ -60,6 +60,8 @@ class Summary:
     """Volume over the whole run, by venue [USD]."""
     payers: Mapping[str, Payers]
     sold: Mapping[str, Sold]
+    stopped: Distribution | None
+    """Volume of stop orders over the whole run, where there is any [USD]."""
 
 
 def summary(
@@ -103,6 +105,7 @@ def summary(
         adl=absorbers.deleveraged(kept, weight),
         payers=absorbers.payers(kept, weight),
         sold=absorbers.sold(kept, weight),
+        stopped=absorbers.stopped(kept, weight),
     )
 
 
@@ -156,7 +159,13 @@ def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
     if s.hourly.largest > 0:
         parts = {"longs": s.long_share, **s.asset_shares}
         rows += [Row("composition", name, percent(share)) for name, share in parts.items()]
-    return [*rows, *_fund_rows(s), *_vault_rows(s), *_adl_rows(s), *_sold_rows(s)]
+    return [*rows, *_stop_rows(s), *_fund_rows(s), *_vault_rows(s), *_adl_rows(s), *_sold_rows(s)]
+
+
+def _stop_rows(s: Summary) -> Iterator[Row]:
+    if s.stopped is not None:
+        yield Row("stop orders", "volume per run, mean", usd(s.stopped.mean))
+        yield _money("stop orders", "volume per run, 99 % of runs", s.stopped.quantiles[0.99])
 
 
 def _fund_rows(s: Summary) -> Iterator[Row]:

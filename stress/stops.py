@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from stress_kernels.ladder import CLASSES
 
 from stress.behaviour import StopLosses
 from stress.closings import Closings
@@ -18,6 +19,8 @@ Array = NDArray[np.float64]
 Market = tuple[int, int, int]
 """Venue, asset and side."""
 
+_NEVER = 20.0
+"""Depth of a bankruptcy that no price reaches [log]."""
 NOBODY = -1
 """Owner of stop orders that no account of the run has."""
 
@@ -41,6 +44,9 @@ class StopOrders:
     def of(self, market: Market, cash: Array, quantity: Array, entry: Array, count: Array, trigger: Array) -> Closings:
         """All those of a market side, prices over the starting price.
 
+        Those that lie an equal share of the way from the start are one margin class: in it bankruptcy comes the later
+        the farther a stop lies, but for differences in what accounts require. Those at support levels are the last.
+
         Args:
             market: Which.
             cash: margin - q entry of its accounts [USD], shape (n).
@@ -62,6 +68,7 @@ class StopOrders:
             partial=np.zeros(len(owner), bool),
             accounts=copies,
             entry=entry[owner],
+            stratum=np.repeat(np.arange(len(places)), np.count_nonzero(trigger > 0)),
             owner=owner,
         )
         return own.and_those(self.supports[market]) if market in self.supports else own
@@ -100,5 +107,33 @@ def _at_level(support: Support, usd: float) -> Closings:
         partial=nothing > 0,
         accounts=nothing,
         entry=nothing + 1,
+        stratum=np.full(len(trigger), CLASSES - 1),
         owner=np.full(len(trigger), NOBODY),
     )
+
+
+def failing_depth(rows: Array, sign: int) -> Array:
+    """Adverse log moves at which the accounts of every rung of stop orders are bankrupt, by margin class.
+
+    The mean bankruptcy price of a rung, made monotone along the ladder: where what accounts require differs from rung
+    to rung, by the nearest monotone sequence in the sense of least squares, coins as weights.
+
+    Args:
+        rows: Sums over the rungs of the ladders of a market side up to each, shape (entry class, rung, column).
+        sign: +1 for longs, -1 for shorts.
+
+    Returns:
+        Shape (entry class, rung, class); of a rung without any that of the one before.
+    """
+    from scipy.optimize import isotonic_regression
+
+    found = np.zeros((*rows.shape[:2], CLASSES))
+    for e, c in np.ndindex(len(rows), CLASSES):
+        coins, value = np.diff(rows[e, :, 2 * c : 2 * c + 2], axis=0, prepend=0).T
+        rungs = np.flatnonzero(coins > 0)
+        if len(rungs):
+            price = 1 + value[rungs] / coins[rungs]
+            depth = np.minimum(-sign * np.log(np.maximum(price, 1e-12)), _NEVER)
+            rising = isotonic_regression(depth, weights=coins[rungs]).x
+            found[e, :, c] = rising[np.maximum(np.searchsorted(rungs, np.arange(rows.shape[1]), side="right") - 1, 0)]
+    return found

@@ -37,7 +37,7 @@ def test_every_policy_is_named_after_its_file_and_changes_rules_alone(file: Path
     base = load_config(CONFIGS / "crash.toml")
     found = changes(base, load_config(CONFIGS / "crash.toml", policies=[read]))
     assert found.pop("name") == ("crash", f"crash-{file.stem}")
-    assert all(key.startswith(("venues.", "portfolio.leverage_cap")) for key in found)
+    assert all(key.startswith(("venues.", "portfolio.leverage_cap", "behaviour")) for key in found)
     assert bool(found) == (file.stem != "present")
 
 

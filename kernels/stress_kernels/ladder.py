@@ -61,6 +61,8 @@ class Ladders:
     """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells."""
     stops: Bool[Array, "v a s e #p"] | None = None
     """Ladders of stop orders, whose trigger is the price that their holder has named; where there are any."""
+    failing: Float[Array, "v a s e rung c"] | None = None
+    """Adverse log move at which the accounts of a rung of stop orders are bankrupt, never falling along a ladder."""
     widened: Float[Array, "v a s e #p"] | None = None
     """By how much nearer triggers are while a breaker widens margins [log]; where one may."""
 
@@ -251,6 +253,9 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     price_log = jnp.log1p(jnp.maximum(kept.level(price_move), -0.999))
     depth = -ladders.sign[..., None, :] * (price_log[..., None, :] - ladders.log_margin)
     place = jnp.clip(position(ladders, depth), whole.low, whole.high)
+    if ladders.stops is not None:
+        own = _failed(ladders, whole, -ladders.sign * price_log)
+        place = jnp.where(ladders.stops[..., None, :], own, place)
     column = along(-2, 2 * jnp.arange(CLASSES, dtype=jnp.int32), place)
     start = (ladders.first[..., None, :] + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
     pair = jax.lax.optimization_barrier(paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0)))
@@ -259,6 +264,26 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
     place, quantity_mid, value_mid = jax.lax.optimization_barrier((place, quantity_mid, value_mid))
     return parted_at(whole, place, quantity_mid, value_mid)
+
+
+def _failed(ladders: Ladders, whole: Sweep, depth: Float[Array, "v a s e p"]) -> Float[Array, "v a s e c p"]:
+    """Places in a sweep of stop orders before which accounts are bankrupt at a depth, class by class, by bisection: how
+    far bankruptcy lies behind a stop differs from rung to rung."""
+    assert ladders.failing is not None
+    table, shape = ladders.failing.reshape(-1), whole.quantity_low.shape
+    column = along(-2, jnp.arange(CLASSES, dtype=jnp.int32), whole.quantity_low)
+
+    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        below, above = bracket
+        middle = jnp.floor(0.5 * (below + above))
+        at = (ladders.first[..., None, :] + middle.astype(jnp.int32)) * CLASSES + column
+        bankrupt = table.at[at].get(mode="promise_in_bounds") <= depth[..., None, :]
+        here = below < above
+        return jnp.where(here & bankrupt, middle + 1, below), jnp.where(here & ~bankrupt, middle, above)
+
+    low, high = (jnp.broadcast_to(x, shape) for x in (jnp.floor(whole.low), jnp.ceil(whole.high)))
+    place, _ = jax.lax.fori_loop(0, ladders.rows.shape[-2].bit_length(), bisect, (low, high))
+    return jnp.clip(place, whole.low, whole.high)
 
 
 def equity(
