@@ -67,21 +67,27 @@ def fresh_positions(
     Raises:
         InputError: There are no accounts with one position, or no leverage leaves room above maintenance.
     """
-    rule = None if run.behaviour is None else run.behaviour.inflow
-    if rule is None:
+    rules = run.behaviour
+    if rules is None or (rules.deleveraging is None and rules.inflow is None):
         return None
+    if not len(held):
+        name = "deleveraging" if rules.inflow is None else "inflow"
+        raise InputError(
+            f"behaviour.{name} is of accounts with one linear position, backed by USD, at venues without a vault, "
+            "expected any such account. Add some, or leave it out."
+        )
+    return None if rules.inflow is None else _cohort(run, rules.inflow, held, schedules, start)
+
+
+def _cohort(
+    run: Run, rule: InflowRule, held: Positions, schedules: Mapping[tuple[int, int], Schedule], start: Array
+) -> Positions:
     notional = np.zeros((len(run.venues), len(run.assets), 2))
     usd = np.abs(held.quantity) * held.count * start[held.asset]
     np.add.at(notional, (held.venue, held.asset, (held.quantity < 0).astype(int)), usd)
-    if not notional.any():
-        raise InputError(
-            "behaviour.inflow is a share of what accounts with one linear position, backed by USD, hold at venues "
-            "without a vault, expected any such account. Add some, or leave the inflow out."
-        )
     share = rule.per_day * rule.held_hours / 24 / rule.cohorts
     if rule.long_share is not None:
-        both = notional.sum(axis=2, keepdims=True)
-        notional = both * [rule.long_share, 1 - rule.long_share]
+        notional = notional.sum(axis=2, keepdims=True) * [rule.long_share, 1 - rule.long_share]
     parts = []
     for v, a, s in np.argwhere(notional > 0):
         schedule = schedules[int(v), int(a)]

@@ -115,7 +115,7 @@ def crash_run(folder: Path) -> Run:
     At one venue there are too few winners, and the rest takes what is left; at another they are closed at the mark, and
     the pool cannot pay all deficits. At the third a vault stands behind the pools, one market is inverse, accounts have
     coins, and one pool tops up the other. Before the fall one account loses money elsewhere; on the way down stop
-    orders at a support level are executed.
+    orders at a support level are executed; after it holders close, and others open.
     """
     (folder / "positions.csv").write_text(POSITIONS)
     (folder / "collateral.csv").write_text(COLLATERAL)
@@ -132,7 +132,13 @@ def crash_run(folder: Path) -> Run:
     files = {"portfolio": {"positions": str(folder / "positions.csv"), "collateral": str(folder / "collateral.csv")}}
     loss = {"kind": "default", "venue": "few", "positions": {"A": 1e5}, "equity_usd": 5e6, "loss_usd": 4e6}
     off = [loss | {"start_minutes": 2}, {"kind": "support", "asset": "A", "move": -0.05, "usd": 1e6}]
-    return run_of(places, {"A": 0.025, "B": 0.025}, None, overlays=off, **small, **files)
+    after = {"move": 3, "minutes": 5, "per_hour": 0.5, "calm_minutes": 30, "source": "made up"}
+    fresh = {
+        "per_day": 1, "held_hours": 0.5, "least_leverage": 5, "most_leverage": 20, "account_usd": 1e4,
+        "levels": 16, "source": "made up",
+    }  # fmt: skip
+    more = {"behaviour": {"deleveraging": after, "inflow": fresh | {"cohorts": 2}}, **small, **files}
+    return run_of(places, {"A": 0.025, "B": 0.025}, None, overlays=off, **more)
 
 
 @pytest.fixture(scope="module")
