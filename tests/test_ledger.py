@@ -132,9 +132,9 @@ def crash_run(folder: Path) -> Run:
     files = {"portfolio": {"positions": str(folder / "positions.csv"), "collateral": str(folder / "collateral.csv")}}
     loss = {"kind": "default", "venue": "few", "positions": {"A": 1e5}, "equity_usd": 5e6, "loss_usd": 4e6}
     off = [loss | {"start_minutes": 2}, {"kind": "support", "asset": "A", "move": -0.05, "usd": 1e6}]
-    after = {"move": 3, "minutes": 5, "per_hour": 0.5, "calm_minutes": 30, "source": "made up"}
+    after = {"move": 3, "minutes": 5, "per_hour": 0.05, "calm_minutes": 30, "source": "made up"}
     fresh = {
-        "per_day": 1, "held_hours": 0.5, "least_leverage": 5, "most_leverage": 20, "account_usd": 1e4,
+        "per_day": 0.1, "held_hours": 0.5, "least_leverage": 5, "most_leverage": 20, "account_usd": 1e4,
         "levels": 16, "source": "made up",
     }  # fmt: skip
     more = {"behaviour": {"deleveraging": after, "inflow": fresh | {"cohorts": 2}}, **small, **files}
