@@ -52,10 +52,15 @@ def paired_mean(difference: np.ndarray, weight: np.ndarray | None = None) -> Est
         difference: Second less first, on the same random draws: [path].
         weight: [path]; equal weights if left out.
     """
-    weight = np.ones(len(difference)) if weight is None else np.asarray(weight)
-    columns = np.column_stack([weight, weight * np.asarray(difference, np.float64)])
-    total, change = _resampled_sums(columns).T
-    return _interval(columns[:, 1].sum() / weight.sum(), change / total)
+    return mean_intervals(np.asarray(difference)[:, None], weight)[0]
+
+
+def mean_intervals(values: np.ndarray, weight: np.ndarray | None = None) -> list[Estimate]:
+    """As `paired_mean`, of several quantities of the same paths, [path quantity], at once."""
+    weight = np.ones(len(values)) if weight is None else np.asarray(weight)
+    columns = np.column_stack([weight, weight[:, None] * np.asarray(values, np.float64)])
+    total, *sums = _resampled_sums(columns).T
+    return [_interval(column.sum() / weight.sum(), drawn / total) for column, drawn in zip(columns.T[1:], sums, strict=True)]
 
 
 def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:

@@ -1,0 +1,233 @@
+"""The sections after the results: reverse stress, comparison, validation, limitations, mapping, reproducibility."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Iterator, Sequence
+
+from stress.comparison import Comparison, Difference
+from stress.console import as_toml
+from stress.report import pictures
+from stress.report.document import Block, Bullets, Entry, Figure, Listing, Paragraph, SignOff, Table, entry
+from stress.report.facts import Cell
+from stress.report.frameworks import fields, framework_name
+from stress.report.language import packaged
+from stress.report.quantities import Fact, Form
+from stress.report.story import Sheet, Story, number_of
+
+_ACROSS = 3
+"""Policies side by side in one table."""
+_FORMS: dict[str, Form] = {"usd": "usd", "share": "percent", "accounts": "count"}
+_CHECKS = ("paths", "failed", "effective_paths", "ledger_residual")
+
+
+def reverse(story: Story) -> Iterator[Block]:
+    """A frontier that was given; nothing without one."""
+    sheet, text = story.frontier, story.language.text
+    if sheet is None:
+        return
+    yield Paragraph(text("section.reverse.intro", file=sheet.name))
+    table = _sheet(story, sheet, text("section.reverse.table"))
+    numeric = [i for i, _ in enumerate(sheet.columns) if all(number_of(row[i]) is not None for row in sheet.rows)]
+    if len(numeric) < 2 or len(sheet.rows) < 2:
+        yield table
+        return
+    x, y = ([number_of(row[i]) or 0.0 for row in sheet.rows] for i in numeric[:2])
+    names = {"x": sheet.columns[numeric[0]], "y": sheet.columns[numeric[1]]}
+    first, last = (story.language.digits(f"{value:,.6g}") for value in (y[0], y[-1]))
+    yield Figure(
+        "frontier",
+        text("section.reverse.figure", **names),
+        text("section.reverse.alternative", **names, first=first, last=last),
+        pictures.line(x, y, names, story.language, "frontier"),
+        table,
+    )
+
+
+def _sheet(story: Story, sheet: Sheet, caption: str) -> Table:
+    """A file as a table, numbers in the reader's digits."""
+
+    def shown(text: str, place: str) -> Entry:
+        value = number_of(text)
+        if value is None:
+            return Entry(text)
+        return Entry(story.language.digits(f"{value:,.6g}"), "", place, value, number=True)
+
+    rows = [
+        [shown(text, f"{sheet.name}|{i}|{column}") for column, text in zip(sheet.columns, row, strict=True)]
+        for i, row in enumerate(sheet.rows, start=1)
+    ]
+    return Table(caption, sheet.columns, rows, sheet.name)
+
+
+def comparison(story: Story) -> Iterator[Block]:
+    """What changes under other policies, scenario by scenario."""
+    text = story.language.text
+    if not story.comparisons:
+        return
+    yield Paragraph(text("section.comparison.intro"))
+    nothing = text("section.comparison.nothing")
+    yield Bullets(
+        [text("section.comparison.changed", policy=other.name, keys=", ".join(f"`{key}`" for key in other.changed)
+              or nothing) for other in story.comparisons[0].others]
+    )  # fmt: skip
+    for i, found in enumerate(story.comparisons):
+        yield _change(story, found, f"c{i}-change")
+        for start in range(0, len(found.others), _ACROSS):
+            some = found.others[start : start + _ACROSS]
+            for kind in ("differences", "payments"):
+                caption = text(f"section.comparison.{kind}", base=found.base, scenario=found.title)
+                heads = [text("section.comparison.quantity"), f"{found.base} ({text('section.comparison.base')})",
+                         *(other.name for other in some)]  # fmt: skip
+                columns = [getattr(other, kind) for other in some]
+                rows = [_compared(story, found, some, across) for across in zip(*columns, strict=True)]
+                yield Table(caption, heads, rows, _paths(story, found))
+
+
+def _compared(story: Story, found: Comparison, some: Sequence, across: Sequence[Difference]) -> list[Entry]:
+    """A measure in the base, and its change under some policies."""
+    language, first = story.language, across[0]
+    name = language.known(f"difference.{first.name}", first.name)
+    unit = " [USD]" if first.unit == "usd" else ""
+    base = Entry(language.number(first.base, _FORMS[first.unit]), number=True)
+    changes = [
+        entry(story.facts.of(f"change_{row.unit}", found.title, other.name, item=row.name), language)
+        for other, row in zip(some, across, strict=True)
+    ]
+    return [Entry(name + unit), base, *changes]
+
+
+def _change(story: Story, found: Comparison, name: str) -> Figure:
+    text, language = story.language.text, story.language
+    facts = [fact for other in found.others
+             if (fact := story.facts.of("change_usd", found.title, other.name, item="liquidated"))]  # fmt: skip
+    labels = [fact.policy for fact in facts]
+    said = "; ".join(f"{fact.policy} {language.amount(fact)}" for fact in facts)
+    caption = text("section.comparison.figure", base=found.base, scenario=found.title)
+    rows = [[Entry(fact.policy), entry(fact, language)] for fact in facts]
+    heads = [text("section.summary.policy"), f"{text('quantity.change_usd')} [USD]"]
+    picture = pictures.changes(facts, labels, {"x": text("section.comparison.figure_x")}, language, name)
+    table = Table(caption, heads, rows, _paths(story, found))
+    return Figure(name, caption, text("section.comparison.figure_alt", list=said), picture, table)
+
+
+def _paths(story: Story, found: Comparison) -> str:
+    return story.language.text("words.source_pairs", paths=story.language.count(found.paths))
+
+
+def validation(story: Story) -> Iterator[Block]:
+    """Soundness, and published figures beside the runs."""
+    text, language = story.language.text, story.language
+    yield Paragraph(text("section.validation.intro"))
+    rows = [
+        [Entry(cell.scenario), *([Entry(cell.policy)] if story.several else []),
+         *(entry(story.fact(name, cell), language) for name in _CHECKS)]
+        for cell in story.cells
+    ]  # fmt: skip
+    heads = [text("section.summary.scenario"), *([text("section.summary.policy")] if story.several else [])]
+    heads += [text(f"quantity.{name}") for name in _CHECKS]
+    yield Table(text("section.validation.checks"), heads, rows, story.source(story.cells[0]))
+    for cell in story.firsts:
+        yield from _beside(story, cell)
+    if story.validation is None:
+        yield Paragraph(text("section.validation.no_reference"))
+    else:
+        yield _sheet(story, story.validation, text("section.validation.reference", file=story.validation.name))
+    yield Paragraph(text("section.validation.fits"))
+
+
+def _beside(story: Story, cell: Cell) -> Iterator[Table]:
+    text, language = story.language.text, story.language
+    rows = []
+    for figure in tomllib.loads(packaged("data", "records.toml").decode("utf-8"))["figures"]:
+        fact = story.fact(figure["quantity"], cell, item=figure.get("item", ""))
+        if fact is None:
+            continue
+        form: Form = "usd" if figure["quantity"] == "hour_q999" else "percent"
+        low, high = (language.number(figure[end], form) for end in ("low", "high"))
+        inside = "yes" if figure["low"] <= fact.value <= figure["high"] else "no"
+        unit, item = (" [USD]" if form == "usd" else ""), f" ({figure['item']})" if "item" in figure else ""
+        rows.append([
+            Entry(text(f"quantity.{figure['quantity']}") + item + unit), entry(fact, language),
+            Entry(text("words.to", low=low, high=high), number=True), Entry(text(f"words.{inside}")),
+            Entry(text(f"trust.{figure['trust']}")), Entry(f"{figure['what']}: {figure['source']}"),
+        ])  # fmt: skip
+    heads = [text(f"section.validation.{name}") for name in ("quantity", "run", "published", "inside", "trust", "source")]
+    if rows:
+        yield Table(text("section.validation.beside", scenario=cell.scenario), heads, rows, story.source(cell))
+
+
+def limitations(story: Story) -> Iterator[Block]:
+    """In plain words."""
+    yield Bullets(story.language.texts_of("section.limitations.items"))
+
+
+def mapping(story: Story) -> Iterator[Block]:
+    """What maps to what in public disclosures, what does not, and why."""
+    text = story.language.text
+    yield Paragraph(text("section.mapping.intro"))
+    applies = {"yes": "yes", "no": "no", "in part": "in_part"}
+    rows = [
+        [Entry(text(f"section.mapping.{field.framework}")), Entry(field.field), Entry(field.title),
+         Entry(text(f"words.{applies[field.applies]}")), Entry(field.maps_to or "–"), Entry(field.reason)]
+        for field in fields()
+    ]  # fmt: skip
+    names = ("framework", "field", "title_of", "applies", "maps_to", "reason")
+    source = "; ".join(framework_name(name) for name in ("pqd", "esma"))
+    yield Table(text("section.mapping.table"), [text(f"section.mapping.{name}") for name in names], rows, source)
+
+
+def reproducibility(story: Story) -> Iterator[Block]:
+    """How each run was made, and how to make it again."""
+    text = story.language.text
+    yield Paragraph(text("section.reproducibility.intro"))
+    heads = [text("section.reproducibility.item"), text("section.scope.value")]
+    for file, cell in story.configs.items():
+        name = str(cell.ds.attrs["name"])
+        rows = [[Entry(label), Entry(said)] for label, said in _made(story, file, cell)]
+        yield Table(f"{text('section.reproducibility.runs')}: {name}", heads, rows, text("words.config"))
+    file, cell = next(iter(story.configs.items()))
+    yield Paragraph(text("section.reproducibility.config", name=cell.ds.attrs["name"], file=file))
+    yield Listing(config_toml(cell))
+
+
+def config_toml(cell: Cell) -> str:
+    """The config of a cell, all defaults filled in, as a file that can be run again."""
+    return as_toml(json.loads(cell.ds.attrs["config"]))
+
+
+def _made(story: Story, file: str, cell: Cell) -> Iterator[tuple[str, str]]:
+    text, attrs, language = story.language.text, cell.ds.attrs, story.language
+
+    def label(name: str, **values: str) -> str:
+        return text(f"section.reproducibility.{name}", **values)
+
+    seeds = str(attrs["seed"]).split(", ")
+    command = f"liqstress run disclosure/{shlex.quote(file)}"
+    yield label("command"), "; ".join(f"{command} --seed {seed}" for seed in seeds) if len(seeds) > 1 else command
+    if "config_sha256" in attrs:
+        yield label("config_sha256"), str(attrs["config_sha256"])
+    for name, digest in attrs.get("inputs_sha256", {}).items():
+        yield label("inputs", name=name), digest
+    yield label("seed"), str(attrs["seed"])
+    yield label("version"), f"{attrs['liqstress_version']}; {attrs['git_commit']}"
+    yield label("jax"), f"{attrs['jax_version']}; {attrs['backend']}; {attrs['dtype']}"
+    yield label("device"), str(attrs["device"])
+    yield label("start"), language.date(attrs["start_time"])
+    yield label("end"), language.date(attrs["end_time"])
+
+
+def signoff(story: Story) -> Iterator[Block]:
+    """Who signs for it."""
+    yield Paragraph(story.language.text("section.signoff.text"))
+    columns, rows = (story.language.texts_of(f"section.signoff.{name}") for name in ("columns", "rows"))
+    yield SignOff(columns, rows)
+
+
+def change_facts(found: Comparison) -> Iterator[Fact]:
+    """Paired differences of a comparison, payments too."""
+    for other in found.others:
+        for row in (*other.differences, *other.payments):
+            yield Fact(f"change_{row.unit}", found.title, other.name, row.change, item=row.name)
