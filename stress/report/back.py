@@ -12,6 +12,7 @@ from stress.console import as_toml
 from stress.report import pictures
 from stress.report.document import Block, Bullets, Entry, Figure, Listing, Paragraph, SignOff, Table, entry
 from stress.report.facts import Cell
+from stress.report.front import in_short
 from stress.report.frameworks import fields, framework_name
 from stress.report.language import packaged
 from stress.report.quantities import Fact, Form
@@ -69,6 +70,8 @@ def comparison(story: Story) -> Iterator[Block]:
         return
     yield Paragraph(text("section.comparison.intro"))
     nothing = text("section.comparison.nothing")
+    if len(story.cells) > len(story.firsts):
+        yield in_short(story, story.cells)
     yield Bullets(
         [text("section.comparison.changed", policy=other.name, keys=", ".join(f"`{key}`" for key in other.changed)
               or nothing) for other in story.comparisons[0].others]
@@ -183,14 +186,33 @@ def reproducibility(story: Story) -> Iterator[Block]:
     """How each run was made, and how to make it again."""
     text = story.language.text
     yield Paragraph(text("section.reproducibility.intro"))
-    heads = [text("section.reproducibility.item"), text("section.scope.value")]
-    for file, cell in story.configs.items():
-        name = str(cell.ds.attrs["name"])
-        rows = [[Entry(label), Entry(said)] for label, said in _made(story, file, cell)]
-        yield Table(f"{text('section.reproducibility.runs')}: {name}", heads, rows, text("words.config"))
     file, cell = next(iter(story.configs.items()))
-    yield Paragraph(text("section.reproducibility.config", name=cell.ds.attrs["name"], file=file))
+    name = str(cell.ds.attrs["name"])
+    heads = [text("section.reproducibility.item"), text("section.scope.value")]
+    rows = [[Entry(label), Entry(said)] for label, said in _made(story, file, cell)]
+    yield Table(text("section.reproducibility.runs", name=name), heads, rows, text("words.config"))
+    if story.several:
+        heads = [text(f"section.reproducibility.{key}") for key in ("name", "command", "prefix")]
+        rows = [
+            [Entry(str(each.ds.attrs["name"])), Entry(f"`{_command(place, each)}`"),
+             Entry(str(each.ds.attrs.get("config_sha256", "–"))[:16])]
+            for place, each in story.configs.items()
+        ]  # fmt: skip
+        yield Table(text("section.reproducibility.commands"), heads, rows, text("words.config"))
+    yield Paragraph(text("section.reproducibility.config", name=name, file=file))
     yield Listing(config_toml(cell))
+
+
+def _command(file: str, cell: Cell) -> str:
+    """What simulates a cell again; names of files are as they were given, as its config lies elsewhere now."""
+    config, seeds = cell.config, str(cell.ds.attrs["seed"]).split(", ")
+    words = ["liqstress", "run", f"disclosure/{file}"]
+    for key in ("positions", "collateral"):
+        if config["portfolio"][key]:
+            words += ["--set", f"portfolio.{key}={config['portfolio'][key]}"]
+    if config["prices"]["dir"]:
+        words += ["--prices", config["prices"]["dir"]]
+    return "; ".join(shlex.join([*words, *(["--seed", seed] if len(seeds) > 1 else [])]) for seed in seeds)
 
 
 def config_toml(cell: Cell) -> str:
@@ -204,9 +226,7 @@ def _made(story: Story, file: str, cell: Cell) -> Iterator[tuple[str, str]]:
     def label(name: str, **values: str) -> str:
         return text(f"section.reproducibility.{name}", **values)
 
-    seeds = str(attrs["seed"]).split(", ")
-    command = f"liqstress run disclosure/{shlex.quote(file)}"
-    yield label("command"), "; ".join(f"{command} --seed {seed}" for seed in seeds) if len(seeds) > 1 else command
+    yield label("command"), f"`{_command(file, cell)}`"
     if "config_sha256" in attrs:
         yield label("config_sha256"), str(attrs["config_sha256"])
     for name, digest in attrs.get("inputs_sha256", {}).items():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from stress.config import Run
 from stress.report.document import Block, Bullets, Entry, Equation, Paragraph, Table, entry, head
@@ -16,8 +17,8 @@ from stress.venue_table import rules
 
 _SHORT = ("run_mean", "hour_q99", "day_q99", "chance_hour", "exhausted_any", "adl_mean", "socialised_mean")
 _FUND = ("fund_size", "need_q999", "exhausted")
-_MOST_ROWS = 18
-"""Cells in the summary, which is one page."""
+_MOST_ROWS = 8
+"""Cells in the summary, which is one page; the first policy of each scenario alone where there are more."""
 _METHOD = (
     ("accounts", ("equity",)),
     ("trigger", ("bankruptcy",)),
@@ -42,7 +43,7 @@ def summary(story: Story) -> Iterator[Block]:
         )  # fmt: skip
     yield Paragraph(_volume(story, cell), lead=True)
     yield Paragraph(_funds(story, cell), lead=True)
-    yield _in_short(story)
+    yield in_short(story, story.cells if len(story.cells) <= _MOST_ROWS else story.firsts)
     yield _enough(story, cell)
     found = [source for first in story.firsts for source in sources(first.config)]
     assumed = sum(source.trust in ("assumed", "none") for source in found)
@@ -84,9 +85,9 @@ def _funds(story: Story, cell: Cell) -> str:
     )
 
 
-def _in_short(story: Story) -> Table:
-    """A row a cell; the first policy of each scenario alone where there are too many."""
-    language, shown = story.language, story.cells if len(story.cells) <= _MOST_ROWS else story.firsts
+def in_short(story: Story, shown: Sequence[Cell]) -> Table:
+    """A row a cell."""
+    language = story.language
     label = [language.text(f"section.summary.{name}") for name in ("scenario", "policy")]
     rows = []
     for cell in shown:
@@ -129,7 +130,7 @@ def scope(story: Story) -> Iterator[Block]:
         run = Run.model_validate(cell.config, strict=False)
         each = [rules(venue) for venue in run.venues.values()]
         yield Table(
-            text("section.scope.venues"),
+            text("section.scope.rules"),
             [text("section.scope.rule"), *(rule["venue"] for rule in each)],
             [[Entry(name), *(Entry(rule[name]) for rule in each)] for name in list(each[0])[1:]],
             text("words.config"),
@@ -165,11 +166,17 @@ def scenarios(story: Story) -> Iterator[Block]:
     """What moves prices, how far they go, and how that compares with what was recorded."""
     text = story.language.text
     yield Paragraph(text("section.scenarios.intro"))
-    for cell in story.firsts:
+    said = [" ".join(str(cell.config.get("description", "")).split()) for cell in story.firsts]
+    if len(set(said)) == 1 and said[0]:  # In a suite it is that of the base, which all scenarios share.
+        yield Paragraph(text("section.scenarios.description", description=said[0]))
+    for cell, description in zip(story.firsts, said, strict=True):
         config = cell.config
         shock = config["shock"]
-        said = " ".join(str(config.get("description", "")).split())
-        yield Paragraph(text("section.scenarios.kind", name=cell.scenario, kind=shock["kind"], description=said))
+        yield Paragraph(
+            text("section.scenarios.kind", name=cell.scenario, kind=shock["kind"], what=_shock(story, shock))
+        )
+        if len(set(said)) > 1 and description:
+            yield Paragraph(text("section.scenarios.description", description=description))
         source = " ".join(str(shock.get("source", "")).split())
         yield Paragraph(text("section.scenarios.source", source=source) if source
                         else text("section.scenarios.no_source"))  # fmt: skip
@@ -185,6 +192,25 @@ def scenarios(story: Story) -> Iterator[Block]:
         caption = text("section.scenarios.moves", scenario=cell.scenario)
         yield story.table(caption, cell, text("section.scenarios.asset"), rows, quantities)
     yield from _recorded(story)
+
+
+def _shock(story: Story, shock: Mapping[str, Any]) -> str:
+    """What a shock does, in words; nothing of those that recorded prices draw."""
+    text, number = story.language.text, story.language.number
+    if shock["kind"] == "prescribed":
+        parts = []
+        for asset, moves in shock["moves"].items():
+            points = [text("section.scenarios.point", move=number(move, "signed"), minutes=f"{minutes:g}")
+                      for minutes, move in zip(shock["minutes"], moves, strict=True)]  # fmt: skip
+            parts.append(text("section.scenarios.points", asset=asset, moves=", ".join(points)))
+        others = [text("section.scenarios.beta", asset=shock["beta_of"])] if shock["beta"] else []
+        return text("section.scenarios.prescribed", moves="; ".join([*parts, *others]))
+    if not shock.get("daily_volatility"):
+        return ""
+    asset, volatility = next(iter(shock["daily_volatility"].items()))
+    drawn = text("section.scenarios.drawn", asset=asset, volatility=number(volatility, "percent"))
+    rate = (shock.get("common") or {}).get("per_day")
+    return drawn + (text("section.scenarios.jumps", rate=number(rate, "times")) if rate else "")
 
 
 def _recorded(story: Story) -> Iterator[Block]:

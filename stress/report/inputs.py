@@ -67,17 +67,21 @@ def _opened(word: str, *, alone: bool) -> list[Cell]:
     _check_suite(store, ds)
     if mark:
         scenario, _, policy = place.partition("/")
-        one = cell(ds, scenario, policy)
+        one = _cell(ds, scenario, policy)
         return [Cell(scenario, policy, one) if alone else Cell("", _name(one), one)]
     scenarios, policies = ([str(name) for name in ds[dim].values] for dim in ("scenario", "policy"))
-    return [Cell(scenario, policy, cell(ds, scenario, policy)) for scenario in scenarios for policy in policies]
+    return [Cell(scenario, policy, _cell(ds, scenario, policy)) for scenario in scenarios for policy in policies]
+
+
+def _cell(ds: xr.Dataset, scenario: str, policy: str) -> xr.Dataset:
+    """A cell of a suite with the hash of its own config in the place of that of the suite."""
+    one = cell(ds, scenario, policy)
+    return one.assign_attrs(config_sha256=_digest(json.loads(one.attrs["config"]), ds.attrs.get("inputs_sha256", {})))
 
 
 def _name(ds: xr.Dataset) -> str:
     """What to call one of several runs: names may be equal, hashes are not."""
-    attrs = ds.attrs
-    digest = attrs.get("config_sha256") or hashlib.sha256(attrs["config"].encode()).hexdigest()
-    return f"{attrs['name']}-{digest[:6]}"
+    return f"{ds.attrs['name']}-{ds.attrs['config_sha256'][:6]}"
 
 
 def _check_config(store: str, ds: xr.Dataset) -> None:
@@ -86,7 +90,7 @@ def _check_config(store: str, ds: xr.Dataset) -> None:
     Checksums of shards say nothing of attributes and labels.
     """
     attrs, config = ds.attrs, json.loads(ds.attrs["config"])
-    if "config_sha256" in attrs and _digest(config, attrs.get("inputs_sha256", {})) != attrs["config_sha256"]:
+    if _digest(config, attrs.get("inputs_sha256", {})) != attrs.get("config_sha256"):
         raise InputError(
             f"{store}: its config does not match config_sha256, the hash it was stored with: it has been changed. "
             "Run the config again."

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MILLION = 1e6
+_WIDE = 20
+"""Ratio of largest to smallest from which an axis is logarithmic."""
 _WIDTH = 6.6
 """Of the text on a page [inch]."""
 
@@ -92,7 +94,7 @@ def exceedance(facts: Sequence[Fact], words: dict[str, str], language: Language,
 
 def bars(facts: Sequence[Fact], labels: Sequence[str], words: dict[str, str], language: Language, name: str) -> str:
     """A bar a fact with its interval, and the number beside it."""
-    ax = _axes(0.75 + 0.3 * len(facts), left=0.24, top=0.12)
+    ax = _axes(0.75 + 0.3 * len(facts), left=0.28, top=0.12)
     value, low, high = _ends(facts)
     rows = np.arange(len(facts))
     spread = np.nan_to_num(np.maximum([value - low, high - value], 0.0), posinf=0.0)
@@ -110,7 +112,7 @@ def sizes(
     have: Sequence[Fact], need: Sequence[Fact], labels: Sequence[str], words: dict[str, str], language: Language,
     name: str,
 ) -> str:  # fmt: skip
-    """Each fund's size and the size that it needs, on a log scale."""
+    """Each fund's size and the size that it needs, on a log scale where they differ much."""
     ax = _axes(1.15 + 0.38 * len(have), left=0.2)
     rows = np.arange(len(have))
     value, low, high = _ends(need)
@@ -122,8 +124,13 @@ def sizes(
     ax.plot(np.maximum(value, floor), rows, "D", color=VERMILION, ms=6, label=words["need"])
     ax.plot(np.maximum(size, floor), rows, "|", color=BLUE, ms=18, mew=3, label=words["have"])
     _rows(ax, labels)
-    ax.set(xscale="log", xlabel=words["x"])
-    _plain(ax, "x", language)
+    ax.set(xlabel=words["x"])
+    if positive.size and positive.max() > _WIDE * positive.min():
+        ax.set(xscale="log")
+        _plain(ax, "x", language)
+    else:
+        ax.set_xlim(left=0)
+        _thousands(ax, language)
     legend(ax, ncols=2)
     return svg(ax, name)
 
