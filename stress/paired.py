@@ -60,7 +60,9 @@ def mean_intervals(values: np.ndarray, weight: np.ndarray | None = None) -> list
     weight = np.ones(len(values)) if weight is None else np.asarray(weight)
     columns = np.column_stack([weight, weight[:, None] * np.asarray(values, np.float64)])
     total, *sums = _resampled_sums(columns).T
-    return [_interval(column.sum() / weight.sum(), drawn / total) for column, drawn in zip(columns.T[1:], sums, strict=True)]
+    return [
+        _interval(column.sum() / weight.sum(), drawn / total) for column, drawn in zip(columns.T[1:], sums, strict=True)
+    ]
 
 
 def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stress.config import Run, input_digests
 from stress.fund_size import fund_sizes
+from stress.intervals import Estimate
 from stress.report.facts import Cell
 from stress.report.quantities import Fact, exactly
 from stress.spec import InputError
@@ -40,7 +41,7 @@ def adequacy(cell: Cell, *, synthetic: bool = False) -> Adequacy:
     sizes = fund_sizes(cell.ds, (0.99, 0.999))
     facts = []
 
-    def put(quantity: str, estimate, **where: str) -> None:
+    def put(quantity: str, estimate: Estimate, **where: str) -> None:
         facts.append(Fact(quantity, cell.scenario, cell.policy, estimate, **where))
 
     for name, fund in sizes.items():
@@ -54,7 +55,7 @@ def adequacy(cell: Cell, *, synthetic: bool = False) -> Adequacy:
         if at.seen.value > 0:
             put("size_over_need", exactly(fund.size / at.seen.value), **where)
     uncovered, found = _covered(cell, synthetic=synthetic)
-    readings = {name: fund.levels[0.999].reading for name, fund in sizes.items()}
+    readings: dict[str, Reading] = {name: fund.levels[0.999].reading for name, fund in sizes.items()}
     return Adequacy((*facts, *found), readings, uncovered)
 
 

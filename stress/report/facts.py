@@ -45,11 +45,11 @@ def facts_of(cell: Cell) -> Iterator[Fact]:
     """All numbers of a cell but those of the funds' adequacy."""
     kept = sound(cell.ds)
     weight, summary = weights(kept), risk.summary(cell.ds)
-    config = cell.config
+    config, hourly = cell.config, by_path(kept, "liquidation_volume", "hour", "venue", "asset")
     parts = (
         _quality(kept, summary),
-        _volumes(kept, weight, summary),
-        _spread(kept, weight, config),
+        _volumes(kept, weight, summary, hourly.sum(axis=3)),
+        _spread(kept, weight, config, hourly),
         _layers(kept, weight),
         _prices(kept, weight),
         _funds(kept, weight, summary, config),
@@ -67,9 +67,8 @@ def _quality(ds: xr.Dataset, summary: risk.Summary) -> Iterator[Found]:
     yield "ledger_residual", exactly(ds["ledger_residual"].values.max()), {}
 
 
-def _volumes(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary) -> Iterator[Found]:
-    """Liquidation volume by hour, by 24 hours and by run: of all venues and of each."""
-    by_venue = by_path(ds, "liquidation_volume", "hour", "venue")
+def _volumes(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary, by_venue: np.ndarray) -> Iterator[Found]:
+    """Liquidation volume, [path hour venue], by hour, by 24 hours and by run: of all venues and of each."""
     total = by_venue.sum(axis=2)
     each = {"": total} | {str(name): by_venue[:, :, v] for v, name in enumerate(ds["venue"].values)}
     means = mean_intervals(np.stack([volume.sum(axis=1) for volume in each.values()], axis=1), weight)
@@ -95,26 +94,26 @@ def _volumes(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary) -> Itera
         yield "exceedance", Estimate(value, low, high), {"item": f"{edge:.10g}"}
 
 
-def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any]) -> Iterator[Found]:
-    """Where liquidations are: sides, assets, markets, and how large they are for a market."""
+def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any], hourly: np.ndarray) -> Iterator[Found]:
+    """Where liquidations, [path hour venue asset], are: sides, assets, markets, and how large for a market."""
     volume = by_path(ds, "liquidation_volume", "venue", "asset", "side")
     mean = np.tensordot(weight, volume, 1)
     whole, sides = mean.sum(), list(ds["side"].values)
     share = mean / whole if whole > 0 else np.full_like(mean, np.nan)
     interest = np.tensordot(weight, ds["open_interest"].isel(hour=0).values.astype(np.float64), 1)
     yield "share_long", exactly(share[..., sides.index("long")].sum()), {}
-    largest = _largest_day(by_path(ds, "liquidation_volume", "hour"))
+    largest = _largest_day(hourly.sum(axis=(2, 3)))
     yield "day_of_interest", exactly(weight @ largest / interest.sum() if interest.sum() else np.nan), {}
     for a, asset in enumerate(ds["asset"].values):
         yield "share_asset", exactly(share[:, a].sum()), {"item": str(asset)}
-    hourly = by_path(ds, "liquidation_volume", "hour", "venue", "asset").max(axis=1)
+    worst = hourly.max(axis=1)
     for v, venue in enumerate(ds["venue"].values):
         for a, asset in enumerate(ds["asset"].values):
             market = config["venues"][str(venue)]["markets"].get(str(asset))
             if market is None:
                 continue
             where = {"venue": str(venue), "item": str(asset)}
-            hours = hourly[:, v, a] / market["adv_usd"]
+            hours = worst[:, v, a] / market["adv_usd"]
             yield "share_market", exactly(share[v, a].sum()), where
             yield "interest_market", exactly(interest[v, a]), where
             yield "market_hour_q999", quantile_intervals(hours, [0.999], weight)[0.999], where
@@ -180,6 +179,7 @@ def _deleveraging(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary) -> 
     volume = by_path(ds, "adl_volume", "venue")
     total, *means = mean_intervals(np.column_stack([volume.sum(axis=1), volume]), weight)
     yield "adl_mean", total, {}
+    yield "adl_q99", quantile_intervals(volume.sum(axis=1), [0.99], weight)[0.99], {}
     yield "adl_chance", intervals.probability((volume > 0).any(axis=1), weight), {}
     for (venue, adl), mean in zip(summary.adl.items(), means, strict=True):
         where = {"venue": venue}

@@ -1,17 +1,16 @@
-"""The sections before the results: summary, scope, scenarios, method, parameters."""
+"""The sections before the results: summary, scope, scenarios."""
 
 from __future__ import annotations
 
 import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stress.config import Run
-from stress.report.document import Block, Bullets, Entry, Equation, Paragraph, Table, entry, head
+from stress.report.document import Block, Bullets, Entry, Paragraph, Table, entry, head
 from stress.report.facts import Cell
 from stress.report.language import packaged
-from stress.report.sources import TRUST, Source, sources
+from stress.report.sources import sources
 from stress.report.story import Story
 from stress.venue_table import rules
 
@@ -19,18 +18,6 @@ _SHORT = ("run_mean", "hour_q99", "day_q99", "chance_hour", "exhausted_any", "ad
 _FUND = ("fund_size", "need_q999", "exhausted")
 _MOST_ROWS = 8
 """Cells in the summary, which is one page; the first policy of each scenario alone where there are more."""
-_METHOD = (
-    ("accounts", ("equity",)),
-    ("trigger", ("bankruptcy",)),
-    ("flow", ("imbalance", "depth")),
-    ("impact", ("impact",)),
-    ("prices", ("prices", "mark")),
-    ("cascade", ()),
-    ("need", ("need",)),
-    ("intervals", ()),
-)
-"""Paragraphs of the method, each with its equations."""
-_SAID = {"equity": "accounts_alt", "bankruptcy": "trigger_alt"}
 
 
 def summary(story: Story) -> Iterator[Block]:
@@ -102,7 +89,9 @@ def in_short(story: Story, shown: Sequence[Cell]) -> Table:
 def _enough(story: Story, cell: Cell) -> Table:
     language = story.language
     rows = [(name, {"venue": name.partition("/")[0], "pool": name}) for name in story.pools(cell)]
-    table = story.table(language.text("section.summary.funds"), cell, language.text("section.summary.fund"), rows, _FUND)
+    table = story.table(
+        language.text("section.summary.funds"), cell, language.text("section.summary.fund"), rows, _FUND
+    )
     readings = [Entry(verdict(story, cell, name)) for name in story.pools(cell)]
     return Table(
         table.caption,
@@ -233,40 +222,3 @@ def _recorded(story: Story) -> Iterator[Block]:
     beyond = [text("section.scenarios.falls_beyond", scenario=cell.scenario) for cell in story.firsts]
     source = "; ".join(dict.fromkeys(f"{fall['when']}: {fall['source']}" for fall in falls))
     yield Table(text("section.scenarios.falls"), [*heads, *beyond], rows, source)
-
-
-def method(story: Story) -> Iterator[Block]:
-    """The model on two pages."""
-    text = story.language.text
-    formulas = tomllib.loads(packaged("data", "equations.toml").decode())
-    rounds = story.cells[0].config["rounds"]
-    for name, equations in _METHOD:
-        yield Paragraph(text(f"section.method.{name}", rounds=rounds))
-        for equation in equations:
-            said = text(f"section.method.{_SAID.get(equation, equation + '_alt')}")
-            yield Equation(formulas[equation]["typst"], formulas[equation]["mathml"], said)
-
-
-def parameters(story: Story) -> Iterator[Block]:
-    """Every source of the config, and how far to trust it."""
-    text, seen = story.language.text, set[tuple[str, str]]()
-    yield Paragraph(text("section.parameters.intro"))
-    new: dict[str, list[Source]] = {}
-    for cell in story.firsts:
-        found = [source for source in sources(cell.config) if (source.place, source.text) not in seen]
-        seen |= {(source.place, source.text) for source in found}
-        new[cell.scenario] = found
-    counts = Counter(source.trust for found in new.values() for source in found)
-    rows = [[Entry(text(f"trust.{trust}")), Entry(story.language.count(counts[trust]), number=True)] for trust in TRUST]
-    heads = [text(f"section.parameters.{name}") for name in ("trust", "count")]
-    yield Table(text("section.parameters.counts"), heads, rows, text("words.config"))
-    columns = [text(f"section.parameters.{name}") for name in ("place", "values", "source", "trust")]
-    for scenario, found in new.items():
-        rows = [
-            [Entry(source.place), Entry(source.values), Entry(source.text or "–"), Entry(text(f"trust.{source.trust}"))]
-            for source in found
-        ]
-        if rows:
-            yield Table(text("section.parameters.table", scenario=scenario), columns, rows, text("words.config"))
-
-

@@ -28,19 +28,21 @@ class Templates:
 
     def name(self, name: str) -> str:
         """What to call a template in a message."""
-        return str(self.folder / name) if self._own(name) else name
+        own = self._own(name)
+        return name if own is None else str(own)
 
     def text(self, name: str) -> str:
         """A template: the folder's, where it has one."""
-        if self.folder is not None and self._own(name):
-            try:
-                return (self.folder / name).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{self.folder / name}: cannot be read ({error}). Give a readable file.") from None
-        return packaged("templates", name).decode("utf-8")
+        own = self._own(name)
+        if own is None:
+            return packaged("templates", name).decode("utf-8")
+        try:
+            return own.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{own}: cannot be read ({error}). Give a readable file.") from None
 
-    def _own(self, name: str) -> bool:
-        return self.folder is not None and (self.folder / name).is_file()
+    def _own(self, name: str) -> Path | None:
+        return self.folder / name if self.folder is not None and (self.folder / name).is_file() else None
 
 
 def read_templates(folder: str | Path | None, logo: str | Path | None) -> Templates:
@@ -54,7 +56,8 @@ def read_templates(folder: str | Path | None, logo: str | Path | None) -> Templa
         if not place.is_dir():
             raise InputError(f"{place}: there is no such folder. Give the folder of your templates.")
         known = {*TEMPLATES, FONTS}
-        odd = sorted(x.name for x in place.iterdir() if x.name not in known and x.suffix != ".toml" and x.name[0] != ".")
+        names = [file.name for file in place.iterdir() if file.suffix != ".toml" and not file.name.startswith(".")]
+        odd = sorted(set(names) - known)
         if odd:
             raise InputError(
                 f"{place / odd[0]}: is no template, expected {', '.join(TEMPLATES)}, LANGUAGE.toml or {FONTS}/. "

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from stress.comparison import Comparison, compare
-from stress.report import back, disclosure, front, results
+from stress.report import annex, back, disclosure, front, method, results
 from stress.report.adequacy import adequacy
 from stress.report.document import Block, Document, Paragraph, Section, numbered
 from stress.report.facts import Cell, facts_of
@@ -24,8 +24,8 @@ _SECTIONS: dict[str, Callable[[Story], Iterator[Block]]] = {
     "summary": front.summary,
     "scope": front.scope,
     "scenarios": front.scenarios,
-    "method": front.method,
-    "parameters": front.parameters,
+    "method": method.method,
+    "parameters": method.parameters,
     "results": results.results,
     "adequacy": results.adequacy,
     "concentration": results.concentration,
@@ -33,11 +33,14 @@ _SECTIONS: dict[str, Callable[[Story], Iterator[Block]]] = {
     "comparison": back.comparison,
     "validation": back.validation,
     "limitations": back.limitations,
-    "mapping": back.mapping,
-    "reproducibility": back.reproducibility,
-    "signoff": back.signoff,
+    "mapping": annex.mapping,
+    "reproducibility": annex.reproducibility,
+    "signoff": annex.signoff,
 }
 """By name, as in `sections` of a file of texts; other names there are sections of text alone."""
+
+_NAMED = 3
+"""Scenarios named in the title."""
 
 
 def report(
@@ -121,7 +124,7 @@ def files_of(story: Story, looks: Templates) -> dict[str, bytes]:
     rows = disclosure.rows_of(story.facts, labels, story.frontier)
     runs = [_provenance(file, cell) for file, cell in story.configs.items()]
     found |= {f"disclosure/{name}": data for name, data in disclosure.files(runs, rows).items()}
-    return found | {f"disclosure/{file}": back.config_toml(cell).encode() for file, cell in story.configs.items()}
+    return found | {f"disclosure/{file}": annex.config_toml(cell).encode() for file, cell in story.configs.items()}
 
 
 def _provenance(file: str, cell: Cell) -> disclosure.Provenance:
@@ -144,7 +147,10 @@ def document_of(story: Story) -> Document:
     made = max(str(cell.ds.attrs["end_time"]) for cell in story.cells)
     sections = [section for name in language.texts_of("sections") if (section := _section(name, story)).blocks]
     names = ("contents", "source", "numbers", "listing", "page", "of", "logo")
-    name = ", ".join(dict.fromkeys(cell.scenario for cell in story.cells))
+    scenarios = list(dict.fromkeys(cell.scenario for cell in story.cells))
+    name = ", ".join(scenarios[:_NAMED])
+    if len(scenarios) > _NAMED:
+        name = language.text("words.more", names=name, count=len(scenarios) - _NAMED)
     words = {name: language.text(f"words.{name}") for name in names}
     words["made"] = language.text("words.made", date=language.date(made))
     return Document(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import typst
@@ -14,7 +13,7 @@ from stress.report.language import Language
 from stress.report.looks import Templates
 from stress.spec import InputError
 
-STANDARDS = ["a-2a", "ua-1"]
+STANDARDS: Any = ["a-2a", "ua-1"]
 """Archival with tags, and accessible."""
 
 
@@ -39,8 +38,8 @@ def pdf(document: Document, language: Language, templates: Templates) -> bytes:
     return made
 
 
-def _compile(files: dict[str, bytes], moment: datetime, templates: Templates) -> Any:
-    """Without the system's fonts, which differ between machines."""
+def _compile(files: Any, moment: datetime, templates: Templates) -> Any:
+    """The files, `main.typ` and what it reads, as PDF; without the system's fonts, which differ between machines."""
     try:
         return typst.compile(
             files, format="pdf", pdf_standards=STANDARDS, timestamp=moment, ignore_system_fonts=True,
@@ -52,7 +51,7 @@ def _compile(files: dict[str, bytes], moment: datetime, templates: Templates) ->
 
 
 def _check_fonts(looks: dict[str, str], language: Language, templates: Templates) -> None:
-    paths: list[str | Path] = [str(folder) for folder in templates.fonts]
+    paths: Any = [str(folder) for folder in templates.fonts]
     known = typst.Fonts(include_system_fonts=False, font_paths=paths).families()
     for name, font in looks.items():
         if font not in known:

@@ -38,9 +38,10 @@ def _axes(height: float, left: float = 0.13, top: float = 0.45, title: str = "")
 
 def svg(ax: Axes, name: str) -> str:
     """The picture as an SVG element; the same picture gives the same text, and no id stands in two pictures."""
-    out = io.StringIO()
+    figure, out = ax.figure, io.StringIO()
+    assert isinstance(figure, Figure)
     with mpl.rc_context({"svg.hashsalt": name}):
-        ax.figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None, "Format": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)

@@ -136,7 +136,9 @@ def adequacy(story: Story) -> Iterator[Block]:
     yield Paragraph(text("section.adequacy.intro"))
     yield Paragraph(text("section.adequacy.reading"))
     for i, cell in enumerate(story.firsts):
-        table = story.table(text("section.adequacy.size", scenario=cell.scenario), cell, fund, funds(story, cell), _NEED)
+        table = story.table(
+            text("section.adequacy.size", scenario=cell.scenario), cell, fund, funds(story, cell), _NEED
+        )
         verdicts = [Entry(verdict(story, cell, name)) for name in story.pools(cell)]
         columns = [*table.columns, text("section.summary.verdict")]
         rows = [[*row, said] for row, said in zip(table.rows, verdicts, strict=True)]
