@@ -13,9 +13,11 @@ from stress.report import annex, back, disclosure, front, method, results
 from stress.report.adequacy import adequacy
 from stress.report.document import Block, Document, Paragraph, Section, numbered
 from stress.report.facts import Cell, facts_of
+from stress.report.html import page
 from stress.report.inputs import cells
 from stress.report.language import Language, packaged, read_language
 from stress.report.looks import Templates, read_templates
+from stress.report.pdf import check_fonts, pdf
 from stress.report.quantities import Facts
 from stress.report.story import Sheet, Story
 from stress.spec import InputError, RunError
@@ -75,6 +77,7 @@ def report(
     words = read_language(language, looks.folder)
     sheets = [None if file is None else read_sheet(Path(file)) for file in (frontier, validation)]
     _check_sections(words)
+    check_fonts(words, looks)
     try:
         story = _story(cells(runs), words, *sheets, cover=cover)
     except RunError as error:
@@ -115,9 +118,6 @@ def _config_file(cell: Cell, *, alone: bool) -> str:
 
 def files_of(story: Story, looks: Templates) -> dict[str, bytes]:
     """All files of a report, by their place in its folder."""
-    from stress.report.html import page
-    from stress.report.pdf import pdf
-
     document, language = document_of(story), story.language
     found = {"report.html": page(document, language, looks).encode(), "report.pdf": pdf(document, language, looks)}
     labels = tomllib.loads(packaged("texts", "en.toml").decode("utf-8"))["quantity"]

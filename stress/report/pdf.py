@@ -21,10 +21,9 @@ def pdf(document: Document, language: Language, templates: Templates) -> bytes:
     """The PDF, from the template `report.typ`, which reads the document as JSON.
 
     Raises:
-        InputError: A font is missing, or the template is wrong.
+        InputError: The template is wrong.
     """
-    looks = {name: language.text(f"looks.{name}") for name in ("font", "mono")}
-    _check_fonts(looks, language, templates)
+    looks = _fonts(language)
     logo = templates.logo
     data = {**as_data(document), "language": language.code, "looks": looks, "logo": logo and f"logo{logo.suffix}"}
     files = {"main.typ": templates.text("report.typ").encode()}
@@ -50,12 +49,17 @@ def _compile(files: Any, moment: datetime, templates: Templates) -> Any:
         raise InputError(f"{templates.name('report.typ')}: {reason}. Correct the template.") from None
 
 
-def _check_fonts(looks: dict[str, str], language: Language, templates: Templates) -> None:
+def check_fonts(language: Language, templates: Templates) -> None:
+    """`InputError` unless every font that the texts name is at hand."""
     paths: Any = [str(folder) for folder in templates.fonts]
     known = typst.Fonts(include_system_fonts=False, font_paths=paths).families()
-    for name, font in looks.items():
+    for name, font in _fonts(language).items():
         if font not in known:
             raise InputError(
                 f"texts of language '{language.code}': looks.{name} is '{font}', expected one of {', '.join(known)}. "
                 "Choose one, or put the font's file into fonts/ in the folder of templates."
             )
+
+
+def _fonts(language: Language) -> dict[str, str]:
+    return {name: language.text(f"looks.{name}") for name in ("font", "mono")}

@@ -36,6 +36,11 @@ def _axes(height: float, left: float = 0.13, top: float = 0.45, title: str = "")
     return axes_of(fig.subplots(), title)
 
 
+def _beside(labels: Sequence[str]) -> float:
+    """Room at the left for names of rows, as a share of the width."""
+    return min(0.02 + 0.0135 * max(map(len, labels), default=0), 0.45)
+
+
 def svg(ax: Axes, name: str) -> str:
     """The picture as an SVG element; the same picture gives the same text, and no id stands in two pictures."""
     figure, out = ax.figure, io.StringIO()
@@ -95,7 +100,7 @@ def exceedance(facts: Sequence[Fact], words: dict[str, str], language: Language,
 
 def bars(facts: Sequence[Fact], labels: Sequence[str], words: dict[str, str], language: Language, name: str) -> str:
     """A bar a fact with its interval, and the number beside it."""
-    ax = _axes(0.75 + 0.3 * len(facts), left=0.28, top=0.12)
+    ax = _axes(0.75 + 0.3 * len(facts), left=_beside(labels), top=0.12)
     value, low, high = _ends(facts)
     rows = np.arange(len(facts))
     spread = np.nan_to_num(np.maximum([value - low, high - value], 0.0), posinf=0.0)
@@ -114,7 +119,7 @@ def sizes(
     name: str,
 ) -> str:  # fmt: skip
     """Each fund's size and the size that it needs, on a log scale where they differ much."""
-    ax = _axes(1.15 + 0.38 * len(have), left=0.2)
+    ax = _axes(1.15 + 0.38 * len(have), left=_beside(labels))
     rows = np.arange(len(have))
     value, low, high = _ends(need)
     size = _ends(have)[0]
@@ -138,7 +143,7 @@ def sizes(
 
 def changes(facts: Sequence[Fact], labels: Sequence[str], words: dict[str, str], language: Language, name: str) -> str:
     """Paired differences with their intervals, a row a policy."""
-    ax = _axes(0.75 + 0.34 * len(facts), left=0.27, top=0.12)
+    ax = _axes(0.75 + 0.34 * len(facts), left=_beside(labels), top=0.12)
     value, low, high = _ends(facts)
     spread = np.maximum([value - low, high - value], 0.0)
     ax.errorbar(value, np.arange(len(facts)), xerr=spread, fmt="o", color=BLUE, ms=5, lw=1.6, capsize=3)
