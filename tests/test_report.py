@@ -24,7 +24,7 @@ from stress.fund_size import fund_sizes
 from stress.reference import Row, to_csv
 from stress.report.frameworks import fields
 from stress.report.language import SHIPPED, packaged, read_language
-from stress.report.quantities import QUANTITIES
+from stress.report.quantities import QUANTITIES, Form
 from stress.report.sources import sources, trust
 
 FILES = {"disclosure.csv", "disclosure.json", "schema.json", "mapping.csv", "config.toml"}
@@ -342,7 +342,7 @@ def flat(table: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:
 
 def test_numbers_and_dates_are_the_readers() -> None:
     english, dutch = (read_language(code, None) for code in SHIPPED)
-    for value, form, en, nl in (
+    cases: tuple[tuple[float, Form, str, str], ...] = (
         (1234.5e9, "usd", "1,234\u00a0bn", "1.234\u00a0mld."),
         (62.71e6, "usd", "62.7\u00a0M", "62,7\u00a0mln."),
         (0.0, "usd", "0", "0"),
@@ -351,7 +351,8 @@ def test_numbers_and_dates_are_the_readers() -> None:
         (10000.0, "count", "10,000", "10.000"),
         (46.3, "times", "46.3", "46,3"),
         (float("nan"), "usd", "–", "–"),
-    ):
+    )
+    for value, form, en, nl in cases:
         assert (english.number(value, form), dutch.number(value, form)) == (en, nl)
     assert english.date("2026-11-06T02:03:04+00:00") == "6 November 2026, 02:03 UTC"
     assert dutch.date("2026-11-06T02:03:04+00:00") == "6 november 2026, 02:03 UTC"
@@ -474,11 +475,11 @@ def test_reference_cases_stand_in_the_validation(made: Made, liqstress: Command,
 
 def test_trust_is_read_off_a_source() -> None:
     for text, expected in (
-        ("Binance FAQ, undated", "documented"), ("about 1.2 bn (press, unverified)", "weak"), ("", "none"),
+        ("Binance FAQ, undated", "named"), ("about 1.2 bn (press, unverified)", "weak"), ("", "none"),
         ("liqstress fit-shocks DIR", "fitted"), ("Binance FAQ; fee 1 %: assumed", "assumed"),
     ):  # fmt: skip
         assert trust(text) == expected
     config = {"impact": {"rho": 0.4, "depth": True, "source": ""}, "m": [{"tiers": [1, 2], "tiers_source": "a\n b"}]}
     assert [tuple(source) for source in sources(config)] == [
-        ("impact", "rho = 0.4", "", "none"), ("m[0].tiers", "2 tiers", "a b", "documented"),
+        ("impact", "rho = 0.4", "", "none"), ("m[0].tiers", "2 tiers", "a b", "named"),
     ]  # fmt: skip

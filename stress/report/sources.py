@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-TRUST = ("fitted", "documented", "weak", "assumed", "none")
+TRUST = ("fitted", "named", "weak", "assumed", "none")
 """From high to low."""
 _WORDS = {
     "assumed": ("assumed", "hypothetical", "made up", "guess", "arbitrary", "rounded by choice"),
@@ -54,7 +54,7 @@ def trust(source: str) -> str:
     said = source.lower()
     if not said.strip():
         return "none"
-    return next((level for level, words in _WORDS.items() if any(word in said for word in words)), "documented")
+    return next((level for level, words in _WORDS.items() if any(word in said for word in words)), "named")
 
 
 def _plain(text: str) -> str:
