@@ -61,7 +61,7 @@ def adequacy(cell: Cell, *, synthetic: bool = False) -> Adequacy:
 
 def _covered(cell: Cell, *, synthetic: bool) -> tuple[Uncovered, Iterator[Fact] | tuple[()]]:
     """Cover-N as far as the run's accounts are at hand."""
-    run = Run.model_validate_json(cell.ds.attrs["config"])
+    run = cell.run
     if run.portfolio.population is not None and not synthetic:
         return "population", ()
     if not _as_read(cell, run):

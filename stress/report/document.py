@@ -5,6 +5,7 @@ HTML and PDF are made from the same document, so that they cannot differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
@@ -161,7 +162,7 @@ def numbered(sections: Sequence[Section], language: Language) -> list[Section]:
 
 def entry(fact: Fact | None, language: Language) -> Entry:
     """A fact in a table; a dash where there is none."""
-    if fact is None:
+    if fact is None or math.isnan(fact.value):
         return Entry("–", number=True)
     return Entry(language.value(fact), language.interval(fact), fact.key, fact.value, number=True)
 

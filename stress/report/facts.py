@@ -12,11 +12,13 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from stress import absorbers, intervals, risk, tail
+from stress.config import Run
 from stress.intervals import Estimate, quantile_intervals
 from stress.paired import mean_intervals
 from stress.report.language import packaged
 from stress.report.quantities import LEVELS, Fact, exactly
 from stress.results import by_path, sound, weights
+from stress.spec import validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,6 +41,11 @@ class Cell:
     def config(self) -> dict[str, Any]:
         """Of its run."""
         return json.loads(self.ds.attrs["config"])
+
+    @property
+    def run(self) -> Run:
+        """Its run; `InputError` where the config is one of another version of the program."""
+        return validate(Run, self.config, f"{self.ds.attrs['name']}: config")
 
 
 def facts_of(cell: Cell) -> Iterator[Fact]:

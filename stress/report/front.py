@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stress.config import Run
 from stress.report.document import Block, Bullets, Entry, Paragraph, Table, entry, head
 from stress.report.facts import Cell
 from stress.report.language import packaged
@@ -116,8 +115,7 @@ def scope(story: Story) -> Iterator[Block]:
     for cell in story.firsts[:1]:
         rows = [[Entry(text(f"section.scope.{name}")), Entry(words)] for name, words in _facts(story, cell)]
         yield Table(text("section.scope.facts"), [item, value], rows, text("words.config"))
-        run = Run.model_validate(cell.config, strict=False)
-        each = [rules(venue) for venue in run.venues.values()]
+        each = [rules(venue) for venue in cell.run.venues.values()]
         yield Table(
             text("section.scope.rules"),
             [text("section.scope.rule"), *(rule["venue"] for rule in each)],
