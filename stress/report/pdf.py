@@ -33,7 +33,7 @@ def pdf(document: Document, language: Language, templates: Templates) -> bytes:
     files["report.json"] = json.dumps(data, ensure_ascii=False).encode()
     if logo is not None:
         files[f"logo{logo.suffix}"] = logo.read_bytes()
-    made: Any = _compile(files, datetime.fromisoformat(document.made).astimezone(UTC), templates)
+    made: Any = _compile(files, datetime.fromisoformat(document.made).astimezone(UTC).replace(microsecond=0), templates)
     return made
 
 
