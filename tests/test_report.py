@@ -287,6 +287,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(made: Made, liqstress: Comm
         ("en.toml", 'sections = ["summary", "sumary"]', "sections names 'sumary', expected one of summary"),
         ("en.toml", "[section.summary]\ntitle = 3", "section.summary.title is 3, expected a text"),
         ("en.toml", '[section.summary]\nvolume = "{hours} {days}"', "section.summary.volume asks for 'days'"),
+        ("en.toml", '[words]\ntitel = "x"', "words.titel is not a known text. Did you mean 'title'?"),
         ("report.html.j2", "{{ document.titel }}", "report.html.j2: 'dict object' has no attribute 'titel'"),
         ("report.html.j2", "<p>\n{% if %}", "report.html.j2: line 2: "),
         ("report.typ", "#nothing", "report.typ: unknown variable: nothing"),

@@ -6,6 +6,7 @@ in the file of texts, where a translator changes them with the rest, instead of 
 
 from __future__ import annotations
 
+import difflib
 import math
 import tomllib
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from stress.report.quantities import QUANTITIES, Fact, Form
 from stress.spec import InputError, read_toml
 
 SHIPPED = ("en", "nl")
+_OPEN = ("difference.", "layer.", "units.")
+"""Tables of names that runs make up, and which may be left as they are."""
 
 
 class Language:
@@ -140,8 +143,23 @@ def read_language(code: str, folder: Path | None) -> Language:
         raise InputError(f"language is '{code}', expected one of {', '.join(SHIPPED)}. Choose one, or write {hint}.")
     texts = tomllib.loads(packaged("texts", f"{code if code in SHIPPED else 'en'}.toml").decode("utf-8"))
     if own is not None and there:
-        texts = merged(texts, read_toml(own), str(own))
+        over = read_toml(own)
+        _refuse_unknown(over, texts, str(own))
+        texts = merged(texts, over, str(own))
     return Language(code, texts)
+
+
+def _refuse_unknown(over: Mapping[str, Any], known: Mapping[str, Any], origin: str, place: str = "") -> None:
+    """`InputError` where a file of texts has a key that nobody reads: a slip would change nothing, and say nothing."""
+    for key, value in over.items():
+        if place in _OPEN or (place == "section." and isinstance(value, Mapping) and key not in known):
+            continue
+        if key not in known:
+            near = difflib.get_close_matches(key, list(known), n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else "Take it out."
+            raise InputError(f"{origin}: {place}{key} is not a known text. {hint}")
+        if isinstance(value, Mapping) and isinstance(known[key], Mapping):
+            _refuse_unknown(value, known[key], origin, f"{place}{key}.")
 
 
 def packaged(*parts: str) -> bytes:
