@@ -7,6 +7,7 @@
     suite = stress.run_suite(stress.read_suite("configs/suite.toml"))
     one = stress.cell(suite, "crash", "present")
     found = stress.compare({"present": one, "capped": stress.cell(suite, "crash", "leverage_cap_10x")})
+    stress.report("runs/NAME-HASH.zarr", out="report")      # HTML, PDF, CSV and JSON
 
 Names are looked up on first use, so that `import stress` costs nothing.
 """
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from stress.config import load_config as load_config
     from stress.drilldown import explain as explain
     from stress.levels import Levels as Levels
+    from stress.report.make import report as report
     from stress.results import open_run as open_run
     from stress.run import run as run
     from stress.suite import read_suite as read_suite
@@ -41,6 +43,7 @@ __all__ = [
     "load_config",
     "open_run",
     "read_suite",
+    "report",
     "run",
     "run_suite",
 ]
@@ -65,8 +68,8 @@ _DATASETS = ("amplification", "cell", "compare", "explain", "open_run", "run", "
 def __getattr__(name: str) -> Any:
     if name in _DATASETS:
         importlib.import_module("stress.accessor")
-    if name == "run":  # the module, which can be called as its function
-        return importlib.import_module("stress.run")
+    if name in ("report", "run"):  # modules, which can be called as their functions
+        return importlib.import_module(f"stress.{name}")
     if name == "__version__":
         return importlib.import_module("importlib.metadata").version("liqstress")
     if name in _HOMES:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from stress import cli_manual, cli_shocks, cli_tail, cli_why
+from stress import cli_manual, cli_report, cli_shocks, cli_tail, cli_why
 from stress.cli_options import Config, Device, Paths, Policies, Prices, Seed, Set, Store, collected, saved
 from stress.spec import InputError, RunError
 
@@ -180,13 +180,21 @@ def venues(files: Annotated[list[Path], typer.Argument(help="TOML files of venue
 
 
 @app.command()
-def validate(prices: Prices = None, device: Device = "auto") -> None:
+def validate(
+    prices: Prices = None,
+    device: Device = "auto",
+    file: Annotated[Path | None, typer.Option("--csv", help="File to write the table to.", show_default=False)] = None,
+) -> None:
     """Set published figures of the model's defaults beside our own; with --prices, 19 May 2021 too."""
     from stress import console, reference
 
+    if file is not None:
+        file.touch()  # What cannot be written is said now, and not after minutes.
     with console.progress("cases") as report:
         rows = reference.table(prices=prices, device=device, progress=report)
     reference.print_table(rows, console.console())
+    if file is not None:
+        file.write_text(reference.to_csv(rows), encoding="utf-8")
 
 
 @app.command()
@@ -210,7 +218,7 @@ def bench(
         file.write_text(measured.to_json([*timed, *peers]), encoding="utf-8")
 
 
-for commands in (cli_tail, cli_shocks, cli_why, cli_manual):
+for commands in (cli_tail, cli_shocks, cli_why, cli_report, cli_manual):
     commands.add_to(app)
 
 

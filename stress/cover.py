@@ -95,8 +95,9 @@ def cover(run: Run, moves: Mapping[str, float], n: int = 2) -> dict[str, Cover]:
     accounts = accounts if everyone.cross is None else joined(accounts, everyone.cross)
     move = np.array([moves.get(asset, 0.0) for asset in assets])
     loss, notional = close_out(accounts, run, schedules, start, move)
-    kept = _maintenance(accounts.venue, notional, schedules)
-    share = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-300)
+    losing, share = np.flatnonzero(loss > 0), np.zeros_like(notional)
+    kept = _maintenance(accounts.venue[losing], notional[losing], schedules)
+    share[losing] = kept / np.maximum(kept.sum(axis=1, keepdims=True), 1e-300)
     found = {}
     for v, (name, venue) in enumerate(run.venues.items()):
         there = np.flatnonzero(accounts.venue == v)

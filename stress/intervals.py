@@ -139,7 +139,8 @@ def chance(hits: np.ndarray, weight: np.ndarray, tails: tuple[float, float] = TA
     1998), fewer where the variance is itself uncertain: by (1.96 / t)^2, with the degrees of freedom of the part of its
     scatter that is not a binomial's. For 0 and 1 with equal weights the draws are the paths, and nothing is added.
     """
-    share, trials = float(weight @ hits / weight.sum()), effective_draws(hits, weight)
+    share = min(float(weight @ hits / weight.sum()), 1.0)  # Rounding makes nothing more than certain.
+    trials = effective_draws(hits, weight)
     exact = _even(weight) and bool(np.all((hits == 0) | (hits == 1)))
     if np.ptp(hits[weight > 0]) > 0 and not exact:
         squares = (weight * (hits - share)) ** 2

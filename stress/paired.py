@@ -69,6 +69,11 @@ def paired_mean(difference: np.ndarray, weight: np.ndarray | None = None) -> Est
     return Estimate(mean, mean - half, mean + half)
 
 
+def mean_intervals(values: np.ndarray, weight: np.ndarray | None = None) -> list[Estimate]:
+    """Means of several quantities of the same paths, [path quantity], each as `paired_mean`."""
+    return [paired_mean(column, weight) for column in values.T]
+
+
 def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
     """Difference of two `quantile`s, second less first, with a bootstrap interval that draws the same paths in both.
 

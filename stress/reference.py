@@ -6,6 +6,8 @@ lost and what was read off a few dozen random days is indicative.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,6 +124,18 @@ def _put(node: Any, keys: Sequence[str], value: Any, base: Path) -> None:
             node[one] = {k: read_toml(base / v.name) if isinstance(v, File) else v for k, v in value.items()}
         else:
             node[one] = value
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The table as comma-separated text; where two figures are published both stand in one place."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["case", "quantity", "unit", "published", "ours", "ratio", f"within {TOLERANCE:.0%}", "held"])
+    for row in rows:
+        published = " and ".join(f"{value:g}" for value in row.published)
+        verdicts = ["yes" if true else "no" for true in (row.within, row.held)]
+        writer.writerow([row.case, row.quantity, row.unit, published, f"{row.ours:.4g}", f"{row.ratio:.3f}", *verdicts])
+    return out.getvalue()
 
 
 def print_table(rows: Sequence[Row], console: Console | None = None) -> None:

@@ -53,6 +53,7 @@ class Store:
         """Wrap an open group; use `create` or `resume`."""
         self.path = path
         self._group = group
+        self._arrays: dict[str, zarr.Array] = {}
         self.paths = int(group.attrs["paths"])  # type: ignore[arg-type]
         self.chunk = int(group.attrs["chunk"])  # type: ignore[arg-type]
         self.variables: tuple[str, ...] = tuple(group.attrs["variables"])  # type: ignore[arg-type]
@@ -228,9 +229,12 @@ class Store:
             ) from error
 
     def _array(self, name: str) -> zarr.Array:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        """Opened once: opening reads its metadata, and every shard asks for it."""
+        if name not in self._arrays:
+            array = self._group[name]
+            assert isinstance(array, zarr.Array)
+            self._arrays[name] = array
+        return self._arrays[name]
 
     def _shard(self, name: str, i: int) -> Path:
         place = *self._cell(i), i % self._each

@@ -29,13 +29,14 @@ def _mark(venue: Venue) -> str:
 
 def venue_table(venues: Iterable[Venue]) -> str:
     """A line for each venue, with a head."""
-    lines = [_line(venue) for venue in venues]
+    lines = [rules(venue) for venue in venues]
     head = list(lines[0]) if lines else []
     rows = [head, ["---"] * len(head), *(list(line.values()) for line in lines)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _line(venue: Venue) -> dict[str, str]:
+def rules(venue: Venue) -> dict[str, str]:
+    """The rules of a venue in words, by what they are about."""
     inverse = [asset for asset in venue.markets if venue.inverse(asset)]
     linear = [asset for asset in venue.markets if not venue.inverse(asset)]
     pause = getattr(venue.staging, "pause_seconds", 0.0)
