@@ -19,7 +19,8 @@ class StopLosses(Spec):
     account's trigger, is tested against the mark, and closes the whole account in the order book, without the engine,
     its fee and its take bound. A jump past the bankruptcy price leaves it to the engine. It stays where it is while
     funding, losses taken from winners, or wider margins move triggers: on ladders an account with a stop is
-    liquidated at its stop at the earliest.
+    liquidated at its stop at the earliest. Where a venue stands still its stop orders wait, and their accounts with
+    them; in a breaker's pause they do not.
     """
 
     adoption: Fraction

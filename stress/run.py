@@ -273,6 +273,8 @@ def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
     import jax
 
     inflow = "no inflow of fresh positions: outputs speak of the positions open at the start"
+    if config.behaviour is not None:
+        inflow += "; their holders act as behaviour says"
     return {
         "config": config_json(config),
         "config_sha256": key,
