@@ -113,7 +113,7 @@ CASES = {
     "stops where a venue stands still": Case(
         SIXTY,
         overlays=(lasting("slowdown", 15, 30, venue="one", share=0.0),),
-        differs=COUNTED,
+        differs=(*COUNTED, "fund_low", "fund_drawdown"),
     ),
     "stops in a pause": Case(SIXTY, move=(0.1, 0.9), impact=0, differs=COUNTED),
     "stops and funding": Case(stops(0.5, 0.4, 0.4), venue={"funding": FUNDING}, differs=COUNTED),
