@@ -21,7 +21,8 @@ class StopLosses(Spec):
     account's trigger, is tested against the mark, and closes the whole account in the order book, without the engine,
     its fee and its take bound. A jump past the bankruptcy price leaves it to the engine. It stays where it is while
     funding, losses taken from winners, or wider margins move triggers: on ladders an account with a stop is
-    liquidated at its stop at the earliest.
+    liquidated at its stop at the earliest. Where a venue stands still its stop orders wait, and their accounts with
+    them; in a breaker's pause they do not.
     """
 
     adoption: Fraction
@@ -160,12 +161,13 @@ class Behaviour(Spec):
     @property
     def population(self) -> str:
         """Whose positions the outputs speak of."""
-        if self.inflow is None:
-            return NO_INFLOW
-        return (
-            f"the positions open at the start, and an inflow of {self.inflow.per_day:g} of their notional a day, held "
-            f"for {self.inflow.held_hours:g} h"
-        )
+        whose = NO_INFLOW
+        if self.inflow is not None:
+            whose = (
+                f"the positions open at the start, and an inflow of {self.inflow.per_day:g} of their notional a day, "
+                f"held for {self.inflow.held_hours:g} h"
+            )
+        return f"{whose}; their holders act as behaviour says"
 
 
 NO_INFLOW = "no inflow of fresh positions: outputs speak of the positions open at the start"

@@ -110,7 +110,11 @@ CASES = {
         path=plateaus,
         differs=("fund_low", "fund_drawdown", *COUNTED),
     ),
-    "stops in an outage": Case(SIXTY, overlays=(lasting("outage", 15, 30, venue="one"),), differs=COUNTED),
+    "stops where a venue stands still": Case(
+        SIXTY,
+        overlays=(lasting("slowdown", 15, 30, venue="one", share=0.0),),
+        differs=(*COUNTED, "fund_low", "fund_drawdown"),
+    ),
     "stops in a pause": Case(SIXTY, move=(0.1, 0.9), impact=0, differs=COUNTED),
     "stops and funding": Case(stops(0.5, 0.4, 0.4), venue={"funding": FUNDING}, differs=COUNTED),
     "stops and brackets, no jumps": Case(

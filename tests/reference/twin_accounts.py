@@ -97,7 +97,7 @@ def triggered(state: State, prices: Prices) -> np.ndarray:
     tested = np.any(state.quantity != 0, axis=1) & np.all(state.waiting == 0, axis=1)
     tested &= state.rests_until <= state.now + 1e-9
     stopped = (state.stopped_until > state.now + 1e-9) & (state.world.breaker_times == 1)
-    tested &= ~stopped[state.accounts.venue]
+    tested &= ~stopped[state.accounts.venue] & ~state.at_stop
     short = equities(state, at, weighted=True) <= required(state, at, state.quantity)
     state.begun &= ~tested | short
     return np.flatnonzero(tested & short)

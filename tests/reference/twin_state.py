@@ -110,6 +110,7 @@ class State:
     wider: np.ndarray  # [V] multiple of maintenance that a breaker asks for at present
     stop_flow: np.ndarray  # [V,A,2] stop orders of the round [USD, sells negative]
     forced: np.ndarray  # [n] has a stop, and is liquidated instead: admitted before all others, bool
+    at_stop: np.ndarray  # [n] has a stop that is reached and waits for the venue to work, bool
     answered: np.ndarray  # [n] has added its cash, bool
     openings: list[np.ndarray]  # index at the start and at the opening of every step so far, each [A] [USD]
     gross_money: np.ndarray  # [1+A] opening stocks and absolute flows, by settlement currency [USD, coins]
@@ -207,6 +208,7 @@ def open_state(world: World, accounts: Accounts, steps: int, index_pin: bool) ->
         makers=Holder(markets(), markets()), rest=Holder(markets(), -position), spot=Holder(markets(), markets()),
         auction_left=markets(), stopped_until=np.zeros(venues), wider=np.ones(venues),
         stop_flow=np.zeros((venues, assets, 2)), forced=np.zeros(n, bool), answered=np.zeros(n, bool),
+        at_stop=np.zeros(n, bool),
         openings=[world.start_price],
         gross_money=np.zeros(1 + assets), gross_coins=size + np.abs(position),
     )  # fmt: skip

@@ -33,7 +33,8 @@ def answer(state: State, called: np.ndarray) -> None:
 
 
 def fire(state: State, prices: Prices) -> tuple[bool, np.ndarray]:
-    """Execute the stop orders that the present marks have reached; none at a venue that stands still.
+    """Execute the stop orders that the present marks have reached; where a venue stands still they wait, and their
+    accounts are not tested.
 
     Returns:
         Whether any was executed, and the rows that are liquidated instead.
@@ -46,11 +47,14 @@ def fire(state: State, prices: Prices) -> tuple[bool, np.ndarray]:
     at = seen(state, prices)
     shifted = seen(state, prices, barrier(state, at)) if np.any(world.barrier_shift != 0) else at
     tested = np.any(state.quantity != 0, axis=1) & np.all(state.waiting == 0, axis=1)
-    rows = np.flatnonzero(tested & ~np.isnan(stop) & (state.working[accounts.venue, 0] > 0))
+    rows = np.flatnonzero(tested & ~np.isnan(stop))
     asset = np.argmax(state.quantity[rows] != 0, axis=1)
     rows_seen = shifted.mark[rows, asset]
     reached = np.sign(state.quantity[rows, asset]) * (rows_seen - stop[rows]) <= 0
-    rows, asset = rows[reached], asset[reached]
+    works = state.working[accounts.venue[rows], 0] > 0
+    state.at_stop[:] = False
+    state.at_stop[rows[reached & ~works]] = True
+    rows, asset = rows[reached & works], asset[reached & works]
     quantity, mark = state.quantity[rows, asset], at.mark[rows, asset]
     equity = equities(state, at)[rows]
     with_equity = equity > 0
