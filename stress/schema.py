@@ -22,7 +22,8 @@ def schema() -> dict[str, Any]:
         "description": described,
     }
     run, portfolio = whole["properties"], whole["$defs"]["Portfolio"]["properties"]
-    for table, key in ((run["venues"], "additionalProperties"), (run, "shock"), (portfolio, "population")):
+    places = (run["venues"], "additionalProperties"), (run, "shock"), (run, "sampling"), (portfolio, "population")
+    for table, key in places:
         table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, table[key]]}
     return _with_bounds(whole)
 
