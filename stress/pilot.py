@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from stress.devices import Devices, Kind, choose
 from stress.intervals import Estimate, probability
 from stress.programs import mesh_of
 from stress.run import laid_out
-from stress.sampled import sampled
+from stress.sampled import sampled, with_room
 from stress.sampling import Importance, check_sampling
 from stress.shock import Grid
 from stress.spec import InputError
-from stress.tilting import Did, first_guess, refitted
+from stress.tilting import MORE_JUMPS, MOST_WAYS, Did, first_guess, refitted, sources
 
 if TYPE_CHECKING:
     from stress.shock import Shock
@@ -152,8 +153,9 @@ class _Drawing:
         self.built, world, self.size = laid_out(run, devices)
         everywhere = NamedSharding(mesh_of(devices), PartitionSpec())
         self.tables = jax.device_put((self.built.ladders, world, self.built.accounts), everywhere)
+        most = max((jumps.per_day for jumps in sources(run.shock).values()), default=0.0)
+        self.room = 1 + max(MOST_WAYS, len(sources(run.shock))), most * run.horizon_hours / 24 + MORE_JUMPS
         self.simulated = _closest(devices)
-        self.drawn = jax.jit(_drawn)
 
     def __call__(self, sampling: Importance, turn: int, paths: int) -> tuple[Did, np.ndarray, np.ndarray, np.ndarray]:
         """What the shock did; likelihood ratios, levels and largest hours by path."""
@@ -163,12 +165,12 @@ class _Drawing:
 
         run, parts = self.run, []
         grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
-        shock = sampled(self.built.shock, run.shock, sampling, grid)
+        shock = with_room(sampled(self.built.shock, run.shock, sampling, grid), *self.room)
         together = self.size * len(self.devices.all)
         blocks = -(-paths // together)
         for block in range(turn * blocks, (turn + 1) * blocks):
             seed, first = jnp.uint32((run.seed + _OTHER_SEED) % 2**32), jnp.int32(block * together)
-            log, *facts = self.drawn(shock, path_keys(seed, first, together))
+            log, *facts = _program()(shock, path_keys(seed, first, together))
             parts.append(jax.device_get((facts, self.simulated(log, *self.tables))))
         facts, found = jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
         log_weight, ends, jumped = facts
@@ -182,6 +184,13 @@ class _Drawing:
         size = [fund.equity_usd for venue in self.run.venues.values() for fund in venue.pools][pool]
         lost = 1 - found["low"][pool].astype(np.float64) / size
         return np.where(found["exhausted"][pool], np.maximum(lost, 1.0), np.minimum(lost, 1 - 1e-9)), volume
+
+
+@cache
+def _program() -> Callable[..., Any]:
+    import jax
+
+    return jax.jit(_drawn)
 
 
 def _drawn(shock: Shock, keys: Any) -> tuple[Any, ...]:
@@ -201,6 +210,7 @@ def _drawn(shock: Shock, keys: Any) -> tuple[Any, ...]:
     return log, log_weight, ends, jumped
 
 
+@cache
 def _closest(devices: Devices) -> Callable[..., Any]:
     """A program of log indices, ladders, world and accounts: lowest equity of funds, largest hour; paths last."""
     import jax

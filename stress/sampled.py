@@ -13,7 +13,7 @@ from stress_kernels.shocks.sizes import NormalSizes
 
 from stress.diffusions import Kou, WithNormalJumps
 from stress.sampling import Importance, Sampling, Sobol, Tilt
-from stress.shock import Grid, Shock, jump_tables
+from stress.shock import Grid, Shock, jump_tables, most_jumps
 
 _SCRAMBLE = 601
 """Seed of the scrambled Sobol sequence; what makes one net differ from another are shifts drawn from paths' keys."""
@@ -60,6 +60,26 @@ def _tilts(spec: Importance, shock: Any, diffusion: brownian.Brownian | None, gr
     )
 
 
+def with_room(tables: Shock, laws: int, expected: float) -> Shock:
+    """Tilts with room for so many laws, and for jumps of so many a path in the mean: one shape, compiled once.
+
+    Laws that are not there have no share.
+    """
+    spec = tables.sampling
+    assert isinstance(spec, tilts.Tilts)
+    more = laws - len(spec.log_share)
+
+    def padded(x: Any) -> Any:
+        return np.concatenate([x, np.repeat(x[:1], more, axis=0)])
+
+    leaps = spec.jumps
+    if leaps is not None:
+        leaps = replace(jax.tree.map(padded, leaps), most=most_jumps(expected))
+    shares = np.concatenate([spec.log_share, np.full(more, -np.inf, spec.log_share.dtype)])
+    spec = tilts.Tilts(shares, padded(spec.drift), padded(spec.pull), padded(spec.half), leaps)
+    return replace(tables, sampling=spec)
+
+
 def _tilted(shock: Any, tilt: Tilt) -> Any:
     """A shock with the jumps of a tilt in the place of its own."""
     common = shock.common if tilt.common is None else shock.common.model_copy(update=dict(tilt.common))
@@ -74,8 +94,6 @@ def _net(spec: Sobol, leaps: jumps.Jumps | None, grid: Grid) -> nets.Net:
     if leaps is not None:
         dims += len(leaps.per_step) * (3 if isinstance(leaps.sizes, NormalSizes) else 4)
     points = qmc.Sobol(dims, scramble=True, bits=32, rng=_SCRAMBLE).random(spec.points)
-    k, t = np.arange(waves)[:, None] + 0.5, np.arange(grid.steps) + 0.5
-    return nets.Net(
-        points=host(np.round(points * 2**32), np.uint32),
-        waves=grid.array(np.sqrt(2 / grid.steps) * np.cos(np.pi / grid.steps * k * t)),
-    )
+    k, t = np.arange(waves)[:, None], np.arange(grid.steps) + 0.5
+    along = np.sqrt(np.where(k > 0, 2, 1) / grid.steps) * np.cos(np.pi / grid.steps * k * t)
+    return nets.Net(points=host(np.round(points * 2**32), np.uint32), waves=grid.array(along))

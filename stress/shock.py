@@ -232,10 +232,10 @@ def jump_tables(spec: WithNormalJumps | Kou, grid: Grid) -> jumps.Jumps:
         loading=grid.array(loading),
         shortest=grid.array(shortest),
         longest=grid.array(longest),
-        most=_most_jumps(float(per_step.max()) * grid.steps),
+        most=most_jumps(float(per_step.max()) * grid.steps),
     )
 
 
-def _most_jumps(expected: float) -> int:
+def most_jumps(expected: float) -> int:
     """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
     return next(most for most in itertools.count(1) if pdtrc(most, expected) < 1e-9)

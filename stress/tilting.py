@@ -22,11 +22,11 @@ from stress.scenarios import Prescribed
 
 _TILTED = 0.9
 """Share of the paths that is drawn from tilts [1]."""
-_LEAST_MASS, _FEWEST, _MOST_WAYS = 0.02, 8, 6
+_LEAST_MASS, _FEWEST, MOST_WAYS = 0.02, 8, 6
 """Of the paths' weight, and number of them, below which a way has no tilt of its own; and the most ways."""
 _WORTH = 0.1
 """Least that weights are worth, of the paths that have any [1]."""
-_MORE_JUMPS = 4.0
+MORE_JUMPS = 4.0
 """Most jumps of a source that a tilt adds to a path, in the mean."""
 _NARROWEST, _SURE = 0.3, 1e-3
 """Least of the shock's own spread of sizes that a tilt keeps; chance at which what differs is taken for noise [1]."""
@@ -74,7 +74,7 @@ def refitted(shock: Any, did: Did, weight: np.ndarray) -> Importance:
     way, mass = ways(shock, did), tempered(weight)
     by_mass = sorted(((float(mass[way == w].sum()), int(w)) for w in np.unique(way[mass > 0])), reverse=True)
     large = [(m, w) for m, w in by_mass if m >= _LEAST_MASS and np.sum(mass[way == w] > 0) >= _FEWEST]
-    kept = (large or by_mass)[:_MOST_WAYS]
+    kept = (large or by_mass)[:MOST_WAYS]
     shares = np.maximum(np.array([m for m, _ in kept]), 0.05)
     tilts = []
     for share, (_, w) in zip(_TILTED * shares / shares.sum(), kept, strict=True):
@@ -126,7 +126,7 @@ def _fitted(jumps: Jumps, did: Did, source: int, mass: np.ndarray, *, leads: boo
     error = np.sqrt(expected / effective_paths(mass))
     if not leads and abs(number - expected) < 4 * error:
         return None
-    per_day = min(max(number, 0.5 * expected), expected + _MORE_JUMPS) / did.days
+    per_day = min(max(number, 0.5 * expected), expected + MORE_JUMPS) / did.days
     each, sizes = (mass[None] * there).ravel(), did.sizes[source].ravel()
     if effective_paths(each) < _FEWEST:
         return _law(jumps, {"per_day": per_day})

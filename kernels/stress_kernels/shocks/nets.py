@@ -31,10 +31,10 @@ class Net:
     In each net, the first jump of each source, and the lowest frequencies of the diffusion: with z the n normals of one
     asset, the part of z along
 
-        v_k(t) = sqrt(2 / n) cos(pi (k + 1/2) (t + 1/2) / n)
+        v_0(t) = sqrt(1 / n),    v_k(t) = sqrt(2 / n) cos(pi k (t + 1/2) / n)
 
-    is replaced. The v_k are orthonormal, so that z stays a vector of independent standard normals; summed over time
-    they are the principal components of a Brownian path, by falling variance.
+    is replaced. The v_k are orthonormal, so that z stays a vector of independent standard normals; summed over time v_0
+    is where a path ends, and the others are the principal components of the bridge to there, by falling variance.
     """
 
     points: UInt32[Array, "point dim"]
@@ -95,11 +95,27 @@ def netted(
         )
     if diffusion is not None:
         normals = brownian.normals(diffusion, keys, steps)
-        along = ndtri(uniforms).reshape(params.waves.shape[0], *normals.shape[1:])
-        for wave, z in zip(params.waves, along, strict=True):
-            wave = wave[:, None, None]
-            normals = normals + wave * (z - jnp.sum(wave * normals, axis=0))[None]
+        normals = _replaced(normals, params.waves, ndtri(uniforms).reshape(-1, *normals.shape[1:]))
     return normals, numbers
+
+
+def _replaced(
+    normals: Float[Array, "step a p"], waves: Float[Array, "k step"], along: Float[Array, "k a p"]
+) -> Float[Array, "step a p"]:
+    """Normals whose parts along some orthonormal waves are others. Sums go step by step, whatever the compiler."""
+
+    def project(sums: Float[Array, "k a p"], at: tuple[Array, Array]) -> tuple[Array, None]:
+        wave, z = at
+        return sums + wave[:, None, None] * z[None], None
+
+    was, _ = jax.lax.scan(project, jnp.zeros_like(along), (waves.T, normals))
+    change = along - was
+
+    def put(_: None, at: tuple[Array, Array]) -> tuple[None, Array]:
+        wave, z = at
+        return None, z + sum(wave[k] * change[k] for k in range(len(change)))
+
+    return jax.lax.scan(put, None, (waves.T, normals))[1]
 
 
 def uniform_points(params: Net, keys: Array) -> Float[Array, "dim p"]:
