@@ -75,7 +75,7 @@ def with_room(tables: Shock, laws: int, expected: float) -> Shock:
     leaps = spec.jumps
     if leaps is not None:
         leaps = replace(jax.tree.map(padded, leaps), most=most_jumps(expected))
-    shares = np.concatenate([spec.log_share, np.full(more, -np.inf, spec.log_share.dtype)])
+    shares: Any = np.concatenate([spec.log_share, np.full(more, -np.inf, spec.log_share.dtype)])
     spec = tilts.Tilts(shares, padded(spec.drift), padded(spec.pull), padded(spec.half), leaps)
     return replace(tables, sampling=spec)
 

@@ -14,7 +14,7 @@ from conftest import Finished, write_small
 from scipy import stats
 from stress_kernels.shocks import nets
 from stress_kernels.simulate import path_keys
-from test_shocks import GBM, KOU, MERTON, total_volatility
+from test_shocks import GBM, KOU, total_volatility
 
 from stress import console
 from stress.comparison import compare
@@ -103,7 +103,7 @@ def test_what_is_smooth_scatters_less(draw: Draw, sampling: dict[str, Any], leas
 
 @pytest.mark.parametrize("sampling", [PAIRS, NETS], ids=lambda sampling: sampling["kind"])
 def test_a_path_is_the_same_whatever_the_number(draw: Draw, sampling: dict[str, Any]) -> None:
-    few, many = (draw(MERTON, sampling, count) for count in (64, 128))
+    few, many = (draw(GBM, sampling, count) for count in (64, 128))
     assert (few == many[..., :64]).all()
 
 

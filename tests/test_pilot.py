@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
 from conftest import Command, write_small
 from stress_kernels.simulate import path_keys
 from test_shocks import GBM, KOU, MERTON
@@ -80,7 +79,7 @@ def brute_force(drawing: _Drawing, paths: int) -> float:
 def test_tilts_of_a_pilot_give_the_chances_of_brute_force(
     run: Run, drawing: _Drawing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At 1e-3 by 65,536 plain paths, and at a thousandth of it: 10 % of error for less than a hundredth of the paths."""
+    """At 1e-3 by 65,536 plain paths, and at a thousandth of it, to 10 % by a hundredth of the plain paths or less."""
     monkeypatch.setattr("stress.pilot._Drawing", lambda *_: drawing)
     found = pilot(run, drawing.event, paths=2048, device="cpu")
     assert found.turns[-1].reached > 200
