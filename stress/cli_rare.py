@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stress.cli_options import Config, Device, Prices, Seed, Set, load
+from stress.cli_options import Config, Device, Prices, Seed, Set, collected
 from stress.spec import RunError
 
 
@@ -32,9 +32,12 @@ def tilt(
 ) -> None:
     """Find, by a pilot run, how to draw paths so that a rare event is common: a file for --set sampling=FILE."""
     from stress import console, console_rare
+    from stress.config import load_config
     from stress.pilot import event_of, pilot
 
-    run = load(config, None, seed, overrides, prices)
+    given = collected(None, seed, overrides, None, prices)
+    given["overrides"]["sampling"] = None  # A pilot looks for another one.
+    run = load_config(config, **given)
     event = event_of(run, exhausts, volume)
     with console.progress("turns") as report:
         found = pilot(run, event, paths=paths, turns=turns, device=device, progress=report)

@@ -231,3 +231,21 @@ def test_large_runs_are_quick() -> None:
     started = time.process_time()
     risk.distribution(values, np.ones(len(values)))
     assert time.process_time() - started < 5
+
+
+def test_a_chance_under_importance_sampling_says_what_it_rests_on_or_that_it_is_not_known() -> None:
+    ds = synthetic(paths=400, hours=2)
+    exhausted = np.full((400, 3), np.nan)
+    exhausted[:40, 0], exhausted[:3, 1] = 0.0, 0.0
+    weight = np.where(np.arange(400) < 200, 0.01, 1.99)
+    ds = ds.assign(
+        fund_exhausted_hour=(("path", "pool"), exhausted), log_weight=("path", np.log(weight)),
+        fund_drawdown=ds["fund_drawdown"] + 1.0,
+    )  # fmt: skip
+    rows = risk.summary_table(ds)
+    first, second = (str(name) for name in ds["pool"].values[:2])
+    found = shown(rows, f"fund {first}")
+    assert found["chance of exhaustion"] == "0.1 %"
+    assert found["chance of exhaustion: rests on"] == "40 paths"
+    (row,) = (row for row in rows if row.group == f"fund {second}" and row.quantity == "chance of exhaustion")
+    assert (row.value, row.interval) == ("not known", "3.0 effective paths, 10 needed: tilt to it")
