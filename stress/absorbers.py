@@ -143,7 +143,7 @@ def vaults(ds: xr.Dataset, weight: np.ndarray) -> dict[str, VaultRisk]:
     levels = (0.5, 0.05, 0.01)
     return {
         str(ds["venue"].values[v]): VaultRisk(
-            mean=float(weight @ profit[:, v]),
+            mean=float(weight @ profit[:, v] / weight.sum()),
             profit=quantile_intervals(profit[:, v], levels, weight),
             smallest=float(profit[:, v].min()),
             loss=probability(profit[:, v] < 0, weight),
@@ -178,8 +178,8 @@ def payers(ds: xr.Dataset, weight: np.ndarray) -> dict[str, Payers]:
         values |= {name: np.take_along_axis(there[name].values, worst[:, None], 1)[:, 0] for name in _IN_WORST_HOUR}
         known = {name: deleveraged[:, v] & np.isfinite(of) for name, of in values.items()}
         found[str(ds["venue"].values[v])] = Payers(
-            haircut=float(weight @ haircut[:, :, v].sum(axis=1)),
-            overshoot=float(weight @ overshoot[:, v]),
+            haircut=float(weight @ haircut[:, :, v].sum(axis=1) / weight.sum()),
+            overshoot=float(weight @ overshoot[:, v] / weight.sum()),
             medians={
                 name: quantile_intervals(of[known[name]], [0.5], weight[known[name]])[0.5]
                 for name, of in values.items()

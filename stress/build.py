@@ -51,6 +51,8 @@ from stress.history import recorded_log_prices
 from stress.holders import check_margins, with_top_ups
 from stress.money import breakers, currencies, transfers, vaults, volume
 from stress.recorded import Replay, Window
+from stress.sampled import sampled
+from stress.sampling import group_of
 from stress.scenarios import Prescribed
 from stress.shock import Grid, Shock, compile_shock
 from stress.spec import InputError
@@ -114,11 +116,12 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
         held = held + coins_held(accounts)
     together = paths_together(accounts)
     _check_chunk(run, together)
+    _check_groups(run, together)
     grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
     return Built(
         world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS, book.fresh),
         ladders=book.ladders,
-        shock=compile_shock(run.shock, grid, recorded),
+        shock=sampled(compile_shock(run.shock, grid, recorded), run.shock, run.sampling, grid),
         book=book,
         start_price=start,
         accounts=accounts,
@@ -179,6 +182,15 @@ def _check_chunk(run: Run, together: int) -> None:
         raise InputError(
             f"chunk is {run.chunk} paths, expected at most {together} or a multiple of it: with so many accounts on "
             f"cross margin, {together} paths are simulated together. Choose {-(-run.chunk // together) * together}."
+        )
+
+
+def _check_groups(run: Run, together: int) -> None:
+    group = group_of(run.sampling)
+    if together % group:
+        raise InputError(
+            f"sampling.points is {group}, expected at most {together}: with so many accounts on cross margin, "
+            f"{together} paths are simulated together. Lower it."
         )
 
 

@@ -12,7 +12,9 @@ from stress.spec import InputError
 if TYPE_CHECKING:
     import xarray as xr
 
-_BASE = ("seed", "shock", "overlays", "assets", "horizon_hours", "step_seconds", "dtype", "prices", "portfolio")
+_BASE = (
+    "seed", "shock", "sampling", "overlays", "assets", "horizon_hours", "step_seconds", "dtype", "prices", "portfolio",
+)  # fmt: skip
 """What two runs must have in common. The number of paths is not in it: path i is the same, however many there are."""
 _OWN = ("name", "description", "paths", "chunk")
 """What a run calls itself, and how it is cut up."""
@@ -47,7 +49,7 @@ def changed(first: xr.Dataset, other: xr.Dataset) -> list[str]:
 def _base(ds: xr.Dataset, *, by_content: bool) -> dict[str, Any]:
     """What must be equal; of the files that are read their checksums, where both runs know them, or their names."""
     config = json.loads(ds.attrs["config"])
-    base = {key: config[key] for key in _BASE} | {"seed": ds.attrs["seed"], "venues": ", ".join(config["venues"])}
+    base = {key: config.get(key) for key in _BASE} | {"seed": ds.attrs["seed"], "venues": ", ".join(config["venues"])}
     portfolio = {key: value for key, value in base["portfolio"].items() if key not in OF_PORTFOLIO}
     if by_content:
         files = ds.attrs["inputs_sha256"]

@@ -13,7 +13,7 @@ from stress import absorbers
 from stress.common_base import changed, check_common_base
 from stress.intervals import Estimate, quantile
 from stress.paired import paired_chance, paired_mean, paired_quantile
-from stress.results import by_path, read, weights
+from stress.results import by_path, independent, read, weights
 from stress.risk import HOUR_THRESHOLD_USD, usd
 from stress.spec import InputError, RunError
 
@@ -90,6 +90,7 @@ def compare(runs: Mapping[str, xr.Dataset], title: str = "") -> Comparison:
     (base_name, first), *rest = runs.items()
     for _, other in rest:
         check_common_base(first, other)
+    independent(first)
     paths = min(ds.sizes["path"] for ds in runs.values())
     cut = {name: ds.isel(path=slice(paths)) for name, ds in runs.items()}
     good = np.all([ds["status"].values == 0 for ds in cut.values()], axis=0)

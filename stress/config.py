@@ -24,6 +24,7 @@ from stress.population import Population
 from stress.portfolio import Terms
 from stress.prices import find_file
 from stress.recorded import BlockBootstrap, Recorded, Replay
+from stress.sampling import Sampling, check_sampling
 from stress.scenarios import Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
 from stress.variables import Names
@@ -152,6 +153,8 @@ class Run(Spec):
     """What holders of positions do by themselves; nothing where absent."""
     keep: Annotated[Names, Field(exclude_if=lambda names: not names)] = ()
     """Variables that the store keeps, beside `status` and `log_weight`; all of them where absent."""
+    sampling: Annotated[Sampling | None, Field(exclude_if=lambda sampling: sampling is None)] = None
+    """How paths are drawn where not one by one from the shock; absent from a stored config then."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -194,6 +197,8 @@ class Run(Spec):
         if self.behaviour is not None and self.behaviour.inflow is not None:
             self.behaviour.inflow.check(self.step_seconds)
         check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
+        if self.sampling is not None:
+            check_sampling(self.sampling, self.shock, list(self.assets), self.paths, self.chunk)
         return self
 
     def _check_contracts(self) -> None:
@@ -264,8 +269,8 @@ def load_config(
 ) -> Run:
     """Read a run from a TOML file.
 
-    Files named in it (venues, population, shock, positions, prices) are relative to it. A venue, the population and
-    the shock may be the name of a file, or a table with `file` and what differs from it.
+    Files named in it (venues, population, shock, sampling, positions, prices) are relative to it. A venue, the
+    population, the shock and the sampling may be the name of a file, or a table with `file` and what differs from it.
 
     Args:
         path: The TOML file.
@@ -302,8 +307,9 @@ def with_files(data: dict[str, Any], base: Path, origin: str) -> dict[str, Any]:
     if isinstance(data.get("venues"), dict):
         venues = data["venues"].items()
         data["venues"] = {name: _included(value, base, f"{origin}: venues.{name}") for name, value in venues}
-    if "shock" in data:
-        data["shock"] = _included(data["shock"], base, f"{origin}: shock")
+    for key in ("shock", "sampling"):
+        if key in data:
+            data[key] = _included(data[key], base, f"{origin}: {key}")
     if isinstance(data.get("portfolio"), dict):
         portfolio = data["portfolio"] = dict(data["portfolio"])
         if "population" in portfolio:
@@ -329,7 +335,7 @@ def configured(
     return validate(Run, data, origin)
 
 
-_FROM_FILE = re.compile(r"shock|portfolio\.population|venues\.[^.]+")
+_FROM_FILE = re.compile(r"shock|sampling|portfolio\.population|venues\.[^.]+")
 """Keys whose table may stand in a file of its own."""
 
 

@@ -55,9 +55,14 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
         store: Its zarr store.
         picture: Its PNG; the SVG lies beside it.
     """
+    from stress.results import group_of
     from stress.risk import summary_table
 
     out, attrs, rows = console(), ds.attrs, summary_table(ds)
+    if group_of(ds) > 1:
+        from stress.grouped import mean_rows
+
+        rows = [*(row._replace(interval="") for row in rows), *mean_rows(ds)]
     plain = [row for row in rows if not row.group.startswith(tuple(_ACROSS))]
     table = figures_table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
     last = None
@@ -73,6 +78,8 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
     for prefix, title in _ACROSS.items():
         if any(row.group.startswith(prefix) for row in rows):
             out.print(_across(title, prefix, rows))
+    if group_of(ds) > 1:
+        out.print("Intervals are of means alone; those in the picture are of as many independent paths.")
     out.print(f"store    {escape(str(store))}", soft_wrap=True)
     out.print(f"picture  {escape(str(picture))}, .svg", soft_wrap=True)
 

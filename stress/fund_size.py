@@ -23,7 +23,7 @@ import numpy as np
 
 from stress import tail
 from stress.intervals import Estimate, probability, quantile_intervals
-from stress.results import by_path, read, sound, weights
+from stress.results import by_path, independent, read, sound, weights
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fund_sizes(ds: xr.Dataset, levels: Sequence[float] = tail.LEVELS) -> dict[st
     Raises:
         InputError: The run does not carry its config.
     """
-    kept = sound(ds)
+    kept = sound(independent(ds))
     weight, size = weights(kept), _sizes(ds)
     loss = losses(kept, size)
     paid = np.maximum(_paid_by_winners(kept), 0.0)

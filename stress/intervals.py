@@ -43,6 +43,16 @@ class Estimate:
     """Whether the interval covers at least 95 % whatever the distribution; otherwise about 95 %."""
 
 
+@dataclass(frozen=True)
+class Weighed(Estimate):
+    """A chance under importance sampling."""
+
+    hits: float = 0.0
+    """Equally weighted paths that those on which it happens are worth; of the rarer side, if it is likely."""
+    draws: float = 0.0
+    """Paths without weights by which it would be known as well, p (1 - p) / variance."""
+
+
 def quantile(values: np.ndarray, levels: Sequence[float], weight: np.ndarray | None = None) -> np.ndarray:
     """Smallest value whose weighted distribution function reaches each level: [level].
 
@@ -108,14 +118,38 @@ def exceedance(values: np.ndarray, thresholds: np.ndarray, weight: np.ndarray | 
 
 
 def probability(hit: np.ndarray, weight: np.ndarray | None = None) -> Estimate:
-    """Weighted share of paths that `hit`: exact (Clopper-Pearson) for equal weights, else approximate.
+    """Chance of what happens on a path: exact (Clopper-Pearson) for equal weights, else a `Weighed`.
 
     Args:
         hit: Whether it happens on the path: [path].
-        weight: [path]; equal weights if left out.
+        weight: Likelihood ratios, of mean 1 but for sampling error: [path]; equal weights if left out.
     """
     hit = np.asarray(hit, dtype=np.float64)
-    return chance(hit, np.ones(len(hit)) if weight is None else np.asarray(weight))
+    weight = np.ones(len(hit)) if weight is None else np.asarray(weight)
+    return chance(hit, weight) if _even(weight) else _weighed(hit, weight)
+
+
+def _weighed(hit: np.ndarray, weight: np.ndarray) -> Weighed:
+    """Mean of weight x hit, of the rarer of what happens and what does not: [path] each.
+
+    It is unbiased, and not divided by the mean weight: of a rare event the weights of all the other paths would only
+    add to the error. Of what happens on no path: as if every one of the few paths that it might have been were as heavy
+    as the heaviest.
+    """
+    likely = 2 * float(weight @ hit) > float(weight.sum())
+    rare, paths = 1 - hit if likely else hit, len(hit)
+    share = min(float(weight @ rare) / paths, 0.999)  # above a half only where there are very few paths
+    if share == 0:
+        draws = paths / float(weight.max())
+        low, high = 0.0, float(betaincinv(1, draws, TAILS[1]))
+    else:
+        variance = np.sum((weight * rare - share) ** 2) / paths**2
+        draws = float(share * (1 - share) / variance)
+        low, high = _around(share, draws, (weight * rare - share) ** 2, TAILS)
+    found = share, low, high
+    if likely:
+        found = 1 - share, 1 - high, 1 - low
+    return Weighed(*found, hits=effective_paths(weight * rare), draws=draws)
 
 
 def effective_draws(hits: np.ndarray, weight: np.ndarray) -> float:
@@ -143,14 +177,23 @@ def chance(hits: np.ndarray, weight: np.ndarray, tails: tuple[float, float] = TA
     trials = effective_draws(hits, weight)
     exact = _even(weight) and bool(np.all((hits == 0) | (hits == 1)))
     if np.ptp(hits[weight > 0]) > 0 and not exact:
-        squares = (weight * (hits - share)) ** 2
-        scatter = (squares @ squares) / squares.sum() ** 2 - 1 / (trials * min(share, 1 - share))
-        if scatter > 1e-9:
-            trials *= float(ndtri(TAILS[1]) / stdtrit(max(1 / scatter, 1.0), TAILS[1])) ** 2
+        return Estimate(share, *_around(share, trials, (weight * (hits - share)) ** 2, tails))
     count = share * trials
     low = betaincinv(count, trials - count + 1, tails[0]) if hits.any() else 0.0
     high = betaincinv(count + 1, trials - count, tails[1]) if hits.min() < 1 else 1.0
     return Estimate(share, float(low), float(high), exact)
+
+
+def _around(share: float, trials: float, squares: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
+    """Ends of the interval of a chance that so many draws would give, of which each path's share of the variance is as
+    `squares`: fewer draws, where the variance is itself uncertain."""
+    scatter = (squares @ squares) / squares.sum() ** 2 - 1 / (trials * min(share, 1 - share))
+    if scatter > 1e-9:
+        trials *= float(ndtri(TAILS[1]) / stdtrit(max(1 / scatter, 1.0), TAILS[1])) ** 2
+    count = share * trials
+    return float(betaincinv(count, trials - count + 1, tails[0])), float(
+        betaincinv(count + 1, trials - count, tails[1])
+    )
 
 
 def _even(weight: np.ndarray) -> bool:

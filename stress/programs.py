@@ -25,7 +25,9 @@ def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, acco
     import jax.numpy as jnp
     from stress_kernels.simulate import simulate
 
-    return simulate(jnp.where(wanted, shock.paths(keys), 0.0), ladders, world, accounts)
+    log, log_weight = shock.drawn(keys)
+    outputs = simulate(jnp.where(wanted, log, 0.0), ladders, world, accounts)
+    return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 
 def mesh_of(devices: Devices) -> Any:

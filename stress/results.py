@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 COMPLETE = "complete"
 """Attribute of a store: true once every path is in it."""
+FEWEST_WORTH, LEAST_WORTH = 20, 0.05
+"""Paths, and share of the paths, below which weights are refused: what they are worth by `effective_paths`."""
 _BLOCK = 1024
 
 
@@ -119,15 +122,43 @@ def sound(ds: xr.Dataset) -> xr.Dataset:
 
 
 def weights(ds: xr.Dataset) -> np.ndarray:
-    """Likelihood ratio of each path, normalised to sum to one: [path]."""
-    log_weight = ds["log_weight"].values
-    raw = np.exp(log_weight - log_weight.max())
-    return raw / raw.sum()
+    """Likelihood ratio of each path, of mean 1 but for sampling error: [path].
+
+    Raises:
+        InputError: They are worth fewer than `FEWEST_WORTH` paths, or a share below `LEAST_WORTH` of those there are.
+    """
+    weight = np.exp(ds["log_weight"].values)
+    worth = effective_paths(weight)
+    if np.ptp(weight) > 0 and worth < max(FEWEST_WORTH, LEAST_WORTH * len(weight)):
+        raise InputError(
+            f"log_weight: {len(weight):,} paths are worth {worth:.3g} by their weights, expected at least "
+            f"{max(FEWEST_WORTH, LEAST_WORTH * len(weight)):.3g}. Leave more to the shock itself (lower the shares of "
+            "sampling.tilts), or run more paths."
+        )
+    return weight
 
 
 def effective_paths(weight: np.ndarray) -> float:
-    """How many equally weighted paths the weights are worth."""
-    return float(weight.sum() ** 2 / (weight**2).sum())
+    """How many equally weighted paths the weights are worth; none where nothing weighs anything."""
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def group_of(ds: xr.Dataset) -> int:
+    """Consecutive paths of a run that depend on each other: 1, unless paths are drawn in pairs or nets."""
+    sampling = json.loads(ds.attrs.get("config", "{}")).get("sampling") or {}
+    return {"antithetic": 2, "sobol": sampling.get("points", 1)}.get(sampling.get("kind", ""), 1)
+
+
+def independent(ds: xr.Dataset) -> xr.Dataset:
+    """The same run; `InputError` where paths are drawn in groups, of which an interval over paths would be wrong."""
+    group = group_of(ds)
+    if group > 1:
+        raise InputError(
+            f"{ds.attrs['name']}: paths are drawn in groups of {group}, expected independent ones for what is read off "
+            "here. Run it without sampling, or with sampling.kind = 'importance'."
+        )
+    return ds
 
 
 def keeps(ds: xr.Dataset, *names: str) -> bool:

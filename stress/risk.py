@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stress import absorbers
 from stress.absorbers import Distribution, Payers, PoolRisk, Sold, VaultRisk, distribution
-from stress.intervals import Estimate, probability, shortfall_interval
+from stress.intervals import Estimate, Weighed, probability, shortfall_interval
 from stress.results import by_path, effective_paths, keeps, sound, weights
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ HOUR_THRESHOLD_USD = 601e6
 """Liquidations of the headline hour at Binance, Bybit and OKX in 2025, weakly sourced [USD]."""
 DAY_THRESHOLD_USD = 1.57e9
 """Liquidations of the 24 hours around it [USD]."""
+FEWEST_HITS = 10
+"""Equally weighted paths, with the event, below which a chance under importance sampling is not said."""
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ def summary_table(ds: xr.Dataset | Summary) -> list[Row]:
     rows += [*hourly, _money("hourly volume", "mean of the largest 1 % of hours", s.shortfall)]
     rows += [
         Row("hourly volume", f"largest (path {s.worst_path}, hour {s.worst_hour})", usd(s.hourly.largest)),
-        _chance("chance per run", f"an hour above {usd(s.hour_threshold)}", s.some_hour_above),
-        _chance("chance per run", f"{s.day_hours} h above {usd(s.day_threshold)}", s.day_above),
+        *_chance("chance per run", f"an hour above {usd(s.hour_threshold)}", s.some_hour_above),
+        *_chance("chance per run", f"{s.day_hours} h above {usd(s.day_threshold)}", s.day_above),
     ]
     if s.hourly.largest > 0:
         parts = {"longs": s.long_share, **s.asset_shares}
@@ -175,11 +177,11 @@ def _fund_rows(s: Summary) -> Iterator[Row]:
             for q, e in pool.drawdown.quantiles.items():
                 yield _money(group, f"drawdown, {_level(q)} of runs", e)
             yield Row(group, "drawdown, largest", usd(pool.drawdown.largest))
-            yield _chance(group, "chance of exhaustion", pool.exhausted)
+            yield from _chance(group, "chance of exhaustion", pool.exhausted)
         if pool.funded or pool.socialised.largest > 0:
             yield Row(group, "socialised loss, mean", usd(pool.socialised.mean))
             yield _money(group, "socialised loss, 99 % of runs", pool.socialised.quantiles[0.99])
-            yield _chance(group, "chance of a socialised loss", pool.socialised.positive)
+            yield from _chance(group, "chance of a socialised loss", pool.socialised.positive)
 
 
 def _vault_rows(s: Summary) -> Iterator[Row]:
@@ -189,10 +191,10 @@ def _vault_rows(s: Summary) -> Iterator[Row]:
         for q, e in vault.profit.items():
             yield _money(group, f"profit, {_level(q)} of runs", e)
         yield Row(group, "profit, smallest", usd(vault.smallest))
-        yield _chance(group, "chance of a loss", vault.loss)
+        yield from _chance(group, "chance of a loss", vault.loss)
         for q, e in vault.lowest.items():
             yield _money(group, f"lowest equity, {_level(q)} of runs", e)
-        yield _chance(group, "chance of exhaustion", vault.exhausted)
+        yield from _chance(group, "chance of exhaustion", vault.exhausted)
 
 
 def _times(ratio: float) -> str:
@@ -214,7 +216,7 @@ def _adl_rows(s: Summary) -> Iterator[Row]:
         group = f"ADL at {name}"
         yield Row(group, "volume, mean", usd(adl.mean))
         yield _money(group, "volume, 99 % of runs", adl.quantiles[0.99])
-        yield _chance(group, "chance of any", adl.positive)
+        yield from _chance(group, "chance of any", adl.positive)
         if name in s.payers:
             yield Row(group, "winners' loss, mean", usd(s.payers[name].haircut))
             yield Row(group, "less losers' need, mean", usd(s.payers[name].overshoot))
@@ -229,7 +231,7 @@ def _sold_rows(s: Summary) -> Iterator[Row]:
         group = f"sold at {name}"
         yield Row(group, "volume, mean", usd(sold.volume.mean))
         yield _money(group, "volume, 99 % of runs", sold.volume.quantiles[0.99])
-        yield _chance(group, "chance of any", sold.volume.positive)
+        yield from _chance(group, "chance of any", sold.volume.positive)
         for token, share in sold.shares.items():
             yield Row(group, f"share of {token}", percent(share))
 
@@ -242,5 +244,14 @@ def _money(group: str, quantity: str, e: Estimate) -> Row:
     return Row(group, quantity, usd(e.value), span(e, usd))
 
 
-def _chance(group: str, quantity: str, e: Estimate) -> Row:
-    return Row(group, quantity, percent(e.value), span(e, percent))
+def _chance(group: str, quantity: str, e: Estimate) -> Iterator[Row]:
+    """A chance, and under importance sampling what it rests on; not said where that is too little."""
+    if not isinstance(e, Weighed):
+        yield Row(group, quantity, percent(e.value), span(e, percent))
+    elif 0 < e.hits < FEWEST_HITS:
+        advice = f"{e.hits:.1f} effective paths, {FEWEST_HITS} needed: tilt to it"
+        yield Row(group, quantity, "not known", advice)
+    else:
+        yield Row(group, quantity, percent(e.value), span(e, percent))
+        if e.hits > 0:
+            yield Row(group, f"{quantity}: rests on", f"{e.hits:,.0f} paths", f"as by {e.draws:,.0f} plain ones")

@@ -22,7 +22,8 @@ def schema() -> dict[str, Any]:
         "description": described,
     }
     run, portfolio = whole["properties"], whole["$defs"]["Portfolio"]["properties"]
-    for table, key in ((run["venues"], "additionalProperties"), (run, "shock"), (portfolio, "population")):
+    places = (run["venues"], "additionalProperties"), (run, "shock"), (run, "sampling"), (portfolio, "population")
+    for table, key in places:
         inline = table[key]
         meaning = {"description": inline.pop("description")} if "description" in inline else {}
         table[key] = {"anyOf": [{"type": "string", "description": "Name of a TOML file."}, file, inline], **meaning}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ import numpy as np
 from jax import Array
 from scipy.special import ndtr, pdtrc
 from stress_kernels.pytree import host, pytree, static
-from stress_kernels.shocks import blocks, brownian, garch, jumps, points, student_t, variance
+from stress_kernels.shocks import blocks, brownian, garch, jumps, nets, points, student_t, tilts, variance
 from stress_kernels.shocks.quantiles import LIMIT
 from stress_kernels.shocks.sizes import ExponentialSizes, NormalSizes
 
@@ -50,10 +51,32 @@ class Shock:
     points: points.Points | None = None
     blocks: blocks.Blocks | None = None
     garch: garch.Garch | None = None
+    sampling: tilts.Tilts | nets.Mirrored | nets.Net | None = None
+    """How the diffusion and the jumps are drawn, where not path by path from their own laws."""
     steps: int = static(default=0)
 
     def paths(self, keys: Array) -> Array:
         """Log index after each step, (step a p), one path a key."""
+        return self.drawn(keys)[0]
+
+    def drawn(self, keys: Array) -> tuple[Array, Array | None]:
+        """Log index after each step, (step a p), one path a key, and log likelihood ratios, where paths are tilted."""
+        if self.sampling is None:
+            return self._plain(keys), None
+        if isinstance(self.sampling, tilts.Tilts):
+            log, log_weight = tilts.paths(self.sampling, self.brownian, keys, self.steps)
+        else:
+            log = nets.paths(self.sampling, self.brownian, self.jumps, keys, self.steps)
+            log_weight = None
+        rest = replace(self, brownian=None, jumps=None, sampling=None)
+        return (log + rest._plain(keys) if rest.parts() else log), log_weight
+
+    def _plain(self, keys: Array) -> Array:
+        drawn = [module.paths(params, keys, self.steps) for module, params in self.parts()]
+        return functools.reduce(jnp.add, drawn)
+
+    def parts(self) -> list[tuple[ModuleType, Any]]:
+        """The processes that are there, and the module of each."""
         parts = (
             (brownian, self.brownian),
             (student_t, self.student_t),
@@ -63,8 +86,7 @@ class Shock:
             (blocks, self.blocks),
             (garch, self.garch),
         )
-        drawn = [module.paths(params, keys, self.steps) for module, params in parts if params is not None]
-        return functools.reduce(jnp.add, drawn)
+        return [(module, params) for module, params in parts if params is not None]
 
 
 @dataclass(frozen=True)
@@ -120,9 +142,9 @@ def compile_shock(shock: Spec, grid: Grid, recorded: Mapping[str, np.ndarray] | 
         case StudentT():
             parts = {"student_t": _student_t(shock, grid)}
         case Bates():
-            parts = {"variance": _variance(shock, grid), "jumps": _jumps(shock, grid)}
+            parts = {"variance": _variance(shock, grid), "jumps": jump_tables(shock, grid)}
         case Merton() | Kou():
-            parts = {"brownian": _brownian(shock, grid), "jumps": _jumps(shock, grid)}
+            parts = {"brownian": _brownian(shock, grid), "jumps": jump_tables(shock, grid)}
         case Gbm():
             parts = {"brownian": _brownian(shock, grid)}
         case _:
@@ -193,7 +215,7 @@ def _variance(spec: Bates, grid: Grid) -> variance.Variance:
     )
 
 
-def _jumps(spec: WithNormalJumps | Kou, grid: Grid) -> jumps.Jumps:
+def jump_tables(spec: WithNormalJumps | Kou, grid: Grid) -> jumps.Jumps:
     """Common jumps first, then each asset's own."""
     sources: list[NormalJumps | ExponentialJumps] = [spec.common, *spec.own.values()]
     loading = [[spec.common.beta.get(asset, 0.0) for asset in grid.assets]]
@@ -210,10 +232,10 @@ def _jumps(spec: WithNormalJumps | Kou, grid: Grid) -> jumps.Jumps:
         loading=grid.array(loading),
         shortest=grid.array(shortest),
         longest=grid.array(longest),
-        most=_most_jumps(float(per_step.max()) * grid.steps),
+        most=most_jumps(float(per_step.max()) * grid.steps),
     )
 
 
-def _most_jumps(expected: float) -> int:
+def most_jumps(expected: float) -> int:
     """A number of jumps that a Poisson variable exceeds with a chance below 1e-9."""
     return next(most for most in itertools.count(1) if pdtrc(most, expected) < 1e-9)

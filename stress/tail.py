@@ -17,7 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stress import pareto
 from stress.intervals import Estimate, quantile_intervals, shortfall_interval
 from stress.pareto import FEWEST, Fit
-from stress.results import by_path, read, sound, weights
+from stress.results import by_path, independent, read, sound, weights
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def tail(
     Raises:
         InputError: There is no such fund, or fewer than `FEWEST` paths are above the threshold.
     """
-    kept = sound(ds)
+    kept = sound(independent(ds))
     what, values = values_of(kept, variable, pool)
     return fitted(what, values, weights(kept), threshold, levels)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from stress import intervals, paired
 from stress.intervals import LEVELS, Estimate
-from stress.results import by_path, weights
+from stress.results import by_path, independent, weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -62,7 +62,7 @@ def compare(ds: xr.Dataset, twin: xr.Dataset) -> Amplification:
         ds: With impact.
         twin: The same run with `impact.i_ref = 0`.
     """
-    ds, twin = pairs(ds, twin)
+    ds, twin = pairs(independent(ds), twin)
     weight = weights(ds)
     hours, hours_without = (by_path(one, "liquidation_volume", "hour") for one in (ds, twin))
     runs, runs_without = hours.sum(axis=1), hours_without.sum(axis=1)

@@ -135,8 +135,26 @@ def test_chances_equal_scipys_exact_interval(hits) -> None:
 
 def test_uneven_weights_widen_the_interval_of_a_chance() -> None:
     hit = np.arange(400) < 40
-    weight = np.where(np.arange(400) % 2 == 0, 1.0, 0.0)
+    weight = np.where(np.arange(400) % 2 == 0, 2.0, 0.0)
     even, half = intervals.probability(hit), intervals.probability(hit, weight)
     alone = intervals.probability(hit[::2])
     assert half.value == pytest.approx(even.value)
-    assert (half.low, half.high) == pytest.approx((alone.low, alone.high))
+    assert half.low < alone.low < alone.high < half.high
+    assert (half.low, half.high) == pytest.approx((alone.low, alone.high), abs=0.002)
+
+
+def test_chances_with_weights_are_of_the_rarer_side_and_not_divided_by_the_mean_weight() -> None:
+    weight = np.tile([2.0, 0.5, 0.4], 50)
+    hit = np.arange(150) % 30 == 0
+    rare, likely = intervals.probability(hit, weight), intervals.probability(~hit, weight)
+    assert isinstance(rare, intervals.Weighed) and isinstance(likely, intervals.Weighed)
+    assert rare.value == pytest.approx(5 * 2.0 / 150)
+    assert (likely.value, likely.low, likely.high) == pytest.approx((1 - rare.value, 1 - rare.high, 1 - rare.low))
+    assert rare.hits == likely.hits == pytest.approx(5)
+    assert rare.draws == pytest.approx(rare.value * (1 - rare.value) / (np.var(weight * hit) / 150))
+
+
+def test_what_happens_on_no_path_may_have_been_as_heavy_as_the_heaviest() -> None:
+    found = intervals.probability(np.zeros(150, bool), np.tile([2.0, 0.0], 75))
+    assert (found.value, found.low) == (0, 0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 75))

@@ -11,7 +11,7 @@ from test_results import backstopped, synthetic
 
 from stress import intervals, risk
 from stress.results import by_path, weights
-from stress.spec import RunError
+from stress.spec import InputError, RunError
 
 
 def test_summary_agrees_with_plain_sums() -> None:
@@ -40,7 +40,7 @@ def test_weights_undo_a_tilt() -> None:
     paths = synthetic(paths=1000, hours=4)
     jumped = (by_path(paths, "liquidation_volume") > 3e7).astype(int)
     chosen = np.repeat(np.arange(1000), 1 + 2 * jumped)
-    tilted = paths.isel(path=chosen).assign(log_weight=("path", -np.log(1 + 2 * jumped[chosen]) + 5))
+    tilted = paths.isel(path=chosen).assign(log_weight=("path", np.log(len(chosen) / 1000 / (1 + 2 * jumped[chosen]))))
     plain, weighed = risk.summary(paths), risk.summary(tilted)
     assert {q: e.value for q, e in weighed.hourly.quantiles.items()} == {
         q: e.value for q, e in plain.hourly.quantiles.items()
@@ -53,11 +53,19 @@ def test_weights_undo_a_tilt() -> None:
 
 
 def test_far_apart_weights_neither_overflow_nor_warn() -> None:
-    ds = synthetic(paths=20, hours=2).assign(log_weight=("path", np.where(np.arange(20) == 3, 0.0, -5000.0)))
-    assert weights(ds)[3] == 1
+    ds = synthetic(paths=80, hours=2).assign(log_weight=("path", np.where(np.arange(80) < 30, 1.0, -5000.0)))
+    assert (weights(ds)[:30] == np.e).all()
     s = risk.summary(ds)
-    assert s.effective_paths == pytest.approx(1)
+    assert s.effective_paths == pytest.approx(30)
     assert all(np.isfinite(e.value) for e in s.hourly.quantiles.values())
+
+
+def test_weights_that_are_worth_too_little_are_refused() -> None:
+    for paths, heavy in ((80, 3), (1000, 40)):
+        ds = synthetic(paths=paths, hours=2)
+        ds = ds.assign(log_weight=("path", np.where(np.arange(paths) < heavy, 1.0, -5000.0)))
+        with pytest.raises(InputError, match=rf"{paths:,} paths are worth {heavy} by .* expected .* Leave more to the"):
+            risk.summary(ds)
 
 
 def test_failed_paths_are_left_out_and_counted() -> None:
@@ -223,3 +231,21 @@ def test_large_runs_are_quick() -> None:
     started = time.process_time()
     risk.distribution(values, np.ones(len(values)))
     assert time.process_time() - started < 5
+
+
+def test_a_chance_under_importance_sampling_says_what_it_rests_on_or_that_it_is_not_known() -> None:
+    ds = synthetic(paths=400, hours=2)
+    exhausted = np.full((400, 3), np.nan)
+    exhausted[:40, 0], exhausted[:3, 1] = 0.0, 0.0
+    weight = np.where(np.arange(400) < 200, 0.01, 1.99)
+    ds = ds.assign(
+        fund_exhausted_hour=(("path", "pool"), exhausted), log_weight=("path", np.log(weight)),
+        fund_drawdown=ds["fund_drawdown"] + 1.0,
+    )  # fmt: skip
+    rows = risk.summary_table(ds)
+    first, second = (str(name) for name in ds["pool"].values[:2])
+    found = shown(rows, f"fund {first}")
+    assert found["chance of exhaustion"] == "0.1 %"
+    assert found["chance of exhaustion: rests on"] == "40 paths"
+    (row,) = (row for row in rows if row.group == f"fund {second}" and row.quantity == "chance of exhaustion")
+    assert (row.value, row.interval) == ("not known", "3.0 effective paths, 10 needed: tilt to it")

@@ -96,6 +96,20 @@ def test_chances_with_weights(tilt) -> None:
         assert abs(held - 0.95) <= 0.02 + error(TIMES), (limit, held)
 
 
+@pytest.mark.parametrize("score", [2.0, 4.75])
+def test_rare_chances_with_weights(score) -> None:
+    """2e-2 and 1e-6, drawn around the edge of what is rare: unbiased, and intervals hold."""
+    rng, true, found = np.random.default_rng(5), float(stats.norm.sf(score)), []
+    for _ in range(TIMES):
+        values, weight = tilted("normal", 500, score)(rng)
+        found.append(intervals.probability(values > score, weight))
+    held = np.mean([e.low <= true <= e.high for e in found])
+    assert abs(held - 0.95) <= 0.02 + error(TIMES), held
+    off = np.array([e.value for e in found]) / true - 1
+    assert abs(off.mean()) < 4 * off.std() / np.sqrt(TIMES)
+    assert np.median([e.draws for e in found]) == pytest.approx((1 - true) / true / off.var(), rel=0.15)
+
+
 def generalised(shape: float, paths: int, chance: float) -> Draw:
     """Zeros, and with a given chance one plus a generalised-Pareto value."""
 

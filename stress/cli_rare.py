@@ -1,0 +1,51 @@
+"""The command about rare events: `tilt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stress.cli_options import Config, Device, Prices, Seed, Set, collected
+from stress.spec import RunError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make it a command of an application."""
+    app.command()(tilt)
+
+
+def tilt(
+    config: Config,
+    exhausts: Annotated[
+        str | None, typer.Option(metavar="FUND", help="The event: this fund, VENUE/NAME, is exhausted.")
+    ] = None,
+    volume: Annotated[float | None, typer.Option(metavar="USD", help="Or: liquidations of an hour above this.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write.", show_default="NAME-tilt.toml")] = None,
+    paths: Annotated[int, typer.Option(min=256, help="Paths of each turn.")] = 2048,
+    turns: Annotated[int, typer.Option(min=2, max=50, help="Turns, at most.")] = 8,
+    seed: Seed = None,
+    overrides: Set = None,
+    prices: Prices = None,
+    device: Device = "auto",
+) -> None:
+    """Find, by a pilot run, how to draw paths so that a rare event is common: a file for --set sampling=FILE."""
+    from stress import console, console_rare
+    from stress.config import load_config
+    from stress.pilot import event_of, pilot
+
+    given = collected(None, seed, overrides, None, prices)
+    given["overrides"]["sampling"] = None  # A pilot looks for another one.
+    run = load_config(config, **given)
+    event = event_of(run, exhausts, volume)
+    with console.progress("turns") as report:
+        found = pilot(run, event, paths=paths, turns=turns, device=device, progress=report)
+    console_rare.show_pilot(found, f"{run.name}: {event.text}")
+    file = Path(f"{run.name}-tilt.toml") if out is None else out
+    source = f"liqstress tilt, {event.text}: seed {run.seed}, {len(found.turns)} turns of {paths} paths"
+    try:
+        file.write_text(console_rare.tilts_as_toml(found.sampling, source), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{file}: cannot be written: {error.strerror}. Give another --out.") from error
+    typer.echo(f"tilts    {file}\nrun      liqstress run {config} --set sampling={file}")
