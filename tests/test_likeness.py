@@ -21,7 +21,7 @@ from stress.scenarios import read_shock
 ASSETS = ["BTC", "ETH", "SOL", "XRP", "DOGE"]
 HOURLY = DATA / "prices_1h_perp_2020_2024"
 SHIPPED = ROOT / "configs" / "scenarios"
-NOTED = ROOT / "notebooks" / "3_recorded_hours.json"
+NOTED = ROOT / "notebooks" / "11_recorded_hours.json"
 
 SHAPE = ("fall_99.9", "falls_together")
 INSIDE = {
