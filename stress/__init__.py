@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stress.drilldown import explain as explain
     from stress.levels import Levels as Levels
     from stress.results import open_run as open_run
+    from stress.reverse import Reverse as Reverse
     from stress.run import run as run
     from stress.suite import read_suite as read_suite
     from stress.suite_run import cell as cell
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Levels",
+    "Reverse",
     "__version__",
     "amplification",
     "cell",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "Levels": "stress.levels",
+    "Reverse": "stress.reverse",
     "amplification": "stress.amplify",
     "cell": "stress.suite_run",
     "compare": "stress.comparison",
