@@ -7,7 +7,7 @@ diffusion a day, and numbers of jumps Poisson:
     merton      sum over the numbers n of common and n_i of own jumps of
                 N(n m beta + n_i m_i e_i, S t + n s^2 beta beta' + n_i s_i^2 e_i e_i')
     kou         common jumps: their sum by narrow normals a regular distance apart, weighted by the exponential laws;
-                own jumps: at most one of one asset, a normal convolved with an exponential in closed form
+                own jumps: at most one in a window, a normal convolved with an exponential in closed form
     student_t   the t of an hour, of which the window is a part
 
 Logs are computed throughout, as densities of far moves underflow.
@@ -29,7 +29,7 @@ from stress.spec import InputError, Spec
 
 Array = NDArray[np.float64]
 
-MOST_JUMPS = 8
+MOST_JUMPS = 10
 """Jumps in a window that are counted, common and own together, where sizes are normal."""
 MOST_COMMON = 4
 """The same of common jumps where sizes are exponential."""
@@ -108,7 +108,7 @@ class Law:
             terms.append(terms[0] + own.log_odds + more)
             slopes.append(slope + steeper)
         stacked = np.stack(terms)
-        total = logsumexp(stacked, axis=(0, 1))
+        total = np.asarray(logsumexp(stacked, axis=(0, 1)))
         share = np.exp(stacked - total)
         gradient = sum(np.sum(s[:, None] * g, axis=0) for s, g in zip(share, slopes, strict=True))
         local = np.tensordot(share.sum(axis=0).T, self.scale[self.kind], 1)
@@ -133,7 +133,7 @@ class Law:
         """Of the moves, (a a)."""
         if np.isfinite(self.freedom):
             return self.scale[0] * self.freedom / (self.freedom - 2)
-        weight = np.exp(self.log_weight - logsumexp(self.log_weight))
+        weight = np.exp(self.log_weight - np.asarray(logsumexp(self.log_weight)))
         gap = self.mean - weight @ self.mean
         total = np.tensordot(weight, self.scale[self.kind], 1) + (weight[:, None] * gap).T @ gap
         odds = np.exp([own.log_odds for own in self.own])
@@ -159,7 +159,7 @@ class Law:
             least = np.minimum(beyond - terms[0], -1e-12)
             moved = np.where(k > 0, np.logaddexp(terms[0], beyond), terms[0] + np.log1p(-np.exp(least)))
             terms.append(own.log_odds + np.where(ahead, moved, terms[0]))
-        return float(logsumexp(self.log_weight[None] + np.stack(terms)))
+        return float(np.asarray(logsumexp(self.log_weight[None] + np.stack(terms))))
 
 
 def law_of(shock: Spec, assets: Sequence[str], minutes: float) -> Law:
@@ -284,13 +284,15 @@ def _sums(source: ExponentialJumps, days: float) -> tuple[Array, Array, Array, f
         return weight
 
     single = np.concatenate([one_side(1 - source.up, source.mean_down)[::-1], one_side(source.up, source.mean_up)])
-    sizes, logs, numbers = [np.zeros(1)], [np.array([_poisson(source.per_day * days, 0)])], [np.zeros(1)]
-    total = single
+    sizes: list[Array] = [np.zeros(1)]
+    logs: list[Array] = [np.array([_poisson(source.per_day * days, 0)])]
+    numbers: list[Array] = [np.zeros(1)]
+    total: Array = np.asarray(single, np.float64)
     for count in range(1, MOST_COMMON + 1):
-        centre = apart * (np.arange(len(total)) - (len(total) - 1) / 2)
+        centre = np.asarray(apart * (np.arange(len(total)) - (len(total) - 1) / 2), np.float64)
         there = (np.abs(centre) <= FARTHEST) & (total > 0)
         sizes.append(centre[there])
-        logs.append(_poisson(source.per_day * days, count) + np.log(np.asarray(total[there], np.float64)))
+        logs.append(np.asarray(_poisson(source.per_day * days, count) + np.log(total[there]), np.float64))
         numbers.append(np.full(there.sum(), float(count)))
         total = np.convolve(total, single)
     return np.concatenate(sizes), np.concatenate(logs), np.concatenate(numbers), blur

@@ -64,7 +64,7 @@ def often_against(good: Mapping[float, Reversed], lever: str, ax: Axes | None = 
     ax = axes_of(ax, "Chance that a window of the shock model goes as far")
     x = _values(good, lever)
     ax.plot(x, [found.log_chance / np.log(10) for found in good.values()], "o-", color=PALETTE[0], lw=1.5, ms=4)
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"$10^{{{value:g}}}$"))
+    ax.set(ylabel="log10 of the chance")
     return _finish(ax, x, lever, 0)
 
 

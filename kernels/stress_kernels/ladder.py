@@ -237,7 +237,7 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     pair = jax.lax.optimization_barrier(paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0)))
     if ladders.probes < 0:
         after = paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start + COLUMNS, 2), -1, 0))
-        pair = pair + (place - jnp.floor(place)) * (after - pair)
+        pair = pair + (place - jnp.floor(place))[None] * (after - pair)
     at_low, at_high = place <= whole.low, place >= whole.high
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))
