@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stress.levels import Levels as Levels
     from stress.report.make import report as report
     from stress.results import open_run as open_run
+    from stress.reverse import Reverse as Reverse
     from stress.run import run as run
     from stress.suite import read_suite as read_suite
     from stress.suite_run import cell as cell
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Levels",
+    "Reverse",
     "__version__",
     "amplification",
     "cell",
@@ -50,6 +52,7 @@ __all__ = [
 
 _HOMES = {
     "Levels": "stress.levels",
+    "Reverse": "stress.reverse",
     "amplification": "stress.amplify",
     "cell": "stress.suite_run",
     "compare": "stress.comparison",

@@ -33,6 +33,7 @@ from stress.book import Book, PastTrigger, compile_book
 from stress.capping import capped
 from stress.closings import Schedule
 from stress.collateral import AllAccounts, read_accounts
+from stress.concentration import concentrated
 from stress.conditions import conditions
 from stress.config import Run
 from stress.cross import (
@@ -232,6 +233,7 @@ def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccoun
     if cap is not None:
         inverse = np.array([[venue.inverse(asset) for asset in run.assets] for venue in run.venues.values()])
         everyone = capped(everyone, cap, start, inverse)
+    everyone = concentrated(everyone, run.portfolio.concentration, len(run.assets))
     with_vault = np.array([venue.vault is not None for venue in run.venues.values()])
     everyone, more = everyone.apart(with_vault, len(run.assets)), defaulting(run, start)
     if more is None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from stress import cli_manual, cli_rare, cli_report, cli_shocks, cli_tail, cli_why
+from stress import cli_manual, cli_rare, cli_report, cli_reverse, cli_shocks, cli_tail, cli_why
 from stress.cli_options import Config, Device, Paths, Policies, Prices, Seed, Set, Store, collected, saved
 from stress.spec import InputError, RunError
 
@@ -218,7 +218,7 @@ def bench(
         file.write_text(measured.to_json([*timed, *peers]), encoding="utf-8")
 
 
-for commands in (cli_tail, cli_shocks, cli_why, cli_rare, cli_report, cli_manual):
+for commands in (cli_tail, cli_shocks, cli_why, cli_rare, cli_reverse, cli_report, cli_manual):
     commands.add_to(app)
 
 

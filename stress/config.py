@@ -87,6 +87,8 @@ class Portfolio(Spec):
 
     leverage_cap: LeverageCap | None = None
     """On the leverage of accounts at the start; none where absent."""
+    concentration: Annotated[Number, Field(ge=0, lt=1, exclude_if=lambda share: share == 0)] = 0.0
+    """Share of the longs of every market that one account holds, with as much margin as those had [1]."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

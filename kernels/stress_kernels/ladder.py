@@ -58,7 +58,8 @@ class Ladders:
     cells: int = static()
     """Cells of the depth coordinate."""
     probes: int = static()
-    """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells."""
+    """Cells that a trigger may lie behind its natural one; 0: triggers lie at the centres of their cells; -1: evenly in
+    them, for derivatives (`smooth.py`)."""
     stops: Bool[Array, "v a s e #p"] | None = None
     """Ladders of stop orders, whose trigger is the price that their holder has named; where there are any."""
     failing: Float[Array, "v a s e rung c"] | None = None
@@ -76,10 +77,12 @@ def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> F
 
 
 def position(ladders: Ladders, depth: Float[Array, "v a s e *c p"]) -> Float[Array, "v a s e *c p"]:
-    """Rungs whose trigger is at or before `depth` [rungs, whole]."""
+    """Rungs whose trigger is at or before `depth` [rungs, whole but on smooth ladders]."""
     size = ladders.cells
     depth = jnp.maximum(depth, 0.0)
     cell = size * (depth / (ladders.spread + depth))
+    if ladders.probes < 0:
+        return jnp.minimum(cell, size)
     if ladders.probes == 0:
         return jnp.floor(jnp.minimum(cell + 0.5, size))
     cell = jnp.minimum(jnp.floor(cell), size)
@@ -259,6 +262,9 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     column = along(-2, 2 * jnp.arange(CLASSES, dtype=jnp.int32), place)
     start = (ladders.first[..., None, :] + jnp.floor(place).astype(jnp.int32)) * COLUMNS + column
     pair = jax.lax.optimization_barrier(paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start, 2), -1, 0)))
+    if ladders.probes < 0:
+        after = paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start + COLUMNS, 2), -1, 0))
+        pair = pair + (place - jnp.floor(place))[None] * (after - pair)
     at_low, at_high = place <= whole.low, place >= whole.high
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))

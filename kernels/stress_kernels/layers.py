@@ -121,26 +121,52 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
     sign = side_sign(wanted)
     limit = mark_log[:, :, None] + jnp.log1p(-sign * world.take_bound[:, :, None, None])
 
-    def beyond(end: Powers) -> Bool[Array, "v a s p"]:
-        return sign * (line.marginal(end, world) - limit) < 0
-
     everything = jax.lax.optimization_barrier(line.after(-sign * wanted, world))
-    too_much = beyond(everything) & (wanted > 0)
-
-    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        over = beyond(line.after(-sign * middle, world))
-        return jnp.where(over, low, middle), jnp.where(over, middle, high)
+    too_much = _beyond(everything, limit, line, world) & (wanted > 0)
 
     def bounded() -> tuple[Float[Array, "v a s p"], Powers]:
-        halvings = jnp.finfo(wanted.dtype).nmant + 1
-        low, _ = jax.lax.fori_loop(0, halvings, bisect, (jnp.zeros_like(wanted), wanted))
-        usd = jnp.where(too_much, low, wanted)
+        usd = jnp.where(too_much, _up_to(limit, wanted, line, world), wanted)
         return usd, line.after(-sign * usd, world)
 
     usd, end = jax.lax.cond(jnp.any(too_much), bounded, lambda: (wanted, everything))
     return BookFill(usd=usd, price_log=line.mean(-sign * usd, end, world))
+
+
+def _beyond(end: Powers, limit: Float[Array, "v a s p"], line: Curve, world: World) -> Bool[Array, "v a s p"]:
+    return side_sign(limit) * (line.marginal(end, world) - limit) < 0
+
+
+@jax.custom_jvp
+def _up_to(
+    limit: Float[Array, "v a s p"], wanted: Float[Array, "v a s p"], line: Curve, world: World
+) -> Float[Array, "v a s p"]:
+    """How much of an order that leads beyond a log price goes to the book before it [USD].
+
+    Found by halving, whose own derivative would be that of the order; the rule below has that of the equation.
+    """
+    sign = side_sign(wanted)
+
+    def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        over = _beyond(line.after(-sign * middle, world), limit, line, world)
+        return jnp.where(over, low, middle), jnp.where(over, middle, high)
+
+    halvings = jnp.finfo(wanted.dtype).nmant + 1
+    return jax.lax.fori_loop(0, halvings, bisect, (jnp.zeros_like(wanted), wanted))[0]
+
+
+@_up_to.defjvp
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    limit, wanted, line, world = primals
+    usd, sign = _up_to(*primals), side_sign(wanted)
+
+    def short_of(usd: Array, limit: Array, line: Curve) -> Array:
+        return line.marginal(line.after(-sign * usd, world), world) - limit
+
+    _, slope = jax.jvp(lambda x: short_of(x, limit, line), (usd,), (jnp.ones_like(usd),))
+    _, moved = jax.jvp(lambda *x: short_of(usd, *x), (limit, line), (tangents[0], tangents[2]))
+    return usd, -moved / jnp.where(slope == 0, 1.0, slope)
 
 
 def fill_auction(wanted: Float[Array, "v a s p"], left: Float[Array, "v a p"]) -> Float[Array, "v a s p"]:
