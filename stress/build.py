@@ -5,36 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from stress_kernels.accounts import Accounts
 from stress_kernels.ladder import CLASSES, Ladders
-from stress_kernels.pytree import host
-from stress_kernels.world import (
-    ADL_BANKRUPTCY,
-    ADL_INDEX,
-    ADL_MARK,
-    ADL_PRO_RATA,
-    ADL_QUEUE,
-    ADL_WATER_FILLING,
-    MARK_INDEX,
-    MARK_INDEX_AVERAGE,
-    MARK_LAST,
-    MARK_MEDIAN,
-    Impact,
-    Rules,
-    World,
-)
+from stress_kernels.world import World
 
-from stress.behaving import behaviour, fresh_positions
+from stress.behaving import fresh_positions
 from stress.book import Book, PastTrigger, compile_book
 from stress.capping import capped
 from stress.closings import Schedule
 from stress.collateral import AllAccounts, read_accounts
 from stress.concentration import concentrated
-from stress.conditions import conditions
 from stress.config import Run
 from stress.cross import (
     CrossAccounts,
@@ -50,8 +33,9 @@ from stress.cross import (
 from stress.diffusions import Diffusion
 from stress.history import recorded_log_prices
 from stress.holders import check_margins, with_top_ups
-from stress.money import breakers, currencies, transfers, vaults, volume
+from stress.money import currencies
 from stress.recorded import Replay, Window
+from stress.rules import BARRIER, volatility, world_of
 from stress.sampled import sampled
 from stress.sampling import group_of
 from stress.scenarios import Prescribed
@@ -61,11 +45,6 @@ from stress.stops import stop_orders
 from stress.venues import Staging, WholeStaging
 
 _DAY = 86400.0
-_BARRIER = 0.5826
-_MARKS = {"median": MARK_MEDIAN, "index_average": MARK_INDEX_AVERAGE, "last": MARK_LAST, "index": MARK_INDEX}
-_CLOSE_AT = {"bankruptcy": ADL_BANKRUPTCY, "mark": ADL_MARK, "index": ADL_INDEX}
-_RANKINGS = {"queue": ADL_QUEUE, "pro_rata": ADL_PRO_RATA, "water_filling": ADL_WATER_FILLING}
-_BLOCK_SECONDS = 900.0
 _LANES, _LANES_WITH_ACCOUNTS = 64, 16
 """Paths that go through a round together; fewer with accounts on cross margin, of which few are hit at once."""
 
@@ -120,7 +99,7 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     _check_groups(run, together)
     grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
     return Built(
-        world=_world(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS, book.fresh),
+        world=world_of(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS, book.fresh),
         ladders=book.ladders,
         shock=sampled(compile_shock(run.shock, grid, recorded), run.shock, run.sampling, grid),
         book=book,
@@ -152,7 +131,7 @@ def _accounts(
         return None
     try:
         return compile_accounts(
-            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, _volatility(run),
+            cross, schedules, start, len(run.venues), _barrier(run), run.dtype, money, volatility(run),
             losses_of(run, cross),
         )  # fmt: skip
     except PastMargin as error:
@@ -174,7 +153,7 @@ def _barrier(run: Run) -> np.ndarray | None:
     diffusion = run.shock.noise if isinstance(run.shock, Prescribed) else run.shock
     if not run.barrier_correction or not isinstance(diffusion, Diffusion):
         return None
-    factor = _BARRIER * diffusion.typical() * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
+    factor = BARRIER * diffusion.typical() * diffusion.factor(list(run.assets), run.step_seconds / _DAY)
     return factor @ factor.T
 
 
@@ -244,8 +223,8 @@ def _everyone(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccoun
 def _listed(run: Run, start: np.ndarray, single_on_ladders: bool) -> AllAccounts:
     venues, assets, files = list(run.venues), list(run.assets), run.portfolio
     if files.population is not None:
-        volatility = _volatility(run)
-        return AllAccounts(files.population.draw(venues, assets, start, volatility, *_tiers(run)), None, None)
+        drawn = files.population.draw(venues, assets, start, volatility(run), *_tiers(run))
+        return AllAccounts(drawn, None, None)
     assert files.positions is not None
     terms = {venue: run.terms(venue) for venue in venues}
     return read_accounts(files.positions, files.collateral, terms, assets, single_on_ladders=single_on_ladders)
@@ -288,114 +267,6 @@ def _pause_steps(staging: Staging, step_seconds: int) -> int:
     """Steps until an account is tested again; a pause that no step divides ends with the next step."""
     pause = 0.0 if isinstance(staging, WholeStaging) else staging.pause_seconds
     return int(np.ceil(pause / step_seconds - 1e-9))
-
-
-def _world(
-    run: Run, held: np.ndarray, money: Currencies | None, lanes: int = _LANES, fresh: Ladders | None = None
-) -> World:
-    dt, dtype = float(run.step_seconds), run.dtype
-    names, assets = list(run.venues), list(run.assets)
-
-    def market(field: str, missing: float = 0.0, scale: float = 1.0) -> Any:
-        table = np.full((len(names), len(assets)), missing)
-        for i, name in enumerate(names):
-            for asset in run.markets(name):
-                table[i, assets.index(asset)] = getattr(run.venues[name].markets[asset], field) * scale
-        return host(table, dtype)
-
-    pools = [(i, pool) for i, name in enumerate(names) for pool in run.venues[name].pools]
-    first = np.cumsum([0, *(len(run.venues[name].pools) for name in names)])
-    behind = np.zeros((len(pools), len(names), len(assets)))
-    for i, name in enumerate(names):
-        for asset in run.markets(name):
-            behind[first[i] + run.venues[name].pool_of(asset), i, assets.index(asset)] = 1.0
-    rules = _rules(run, dt)
-    sigma = _volatility(run)
-    shift = [_BARRIER * run.shock.diffusion(asset) * np.sqrt(dt / _DAY) for asset in assets]
-    block_steps = max(1, round(_BLOCK_SECONDS / dt))
-    return World(
-        impact=_impact(run, sigma, dt),
-        rules=rules,
-        sigma=host(sigma, dtype),
-        barrier_shift=host(shift if run.barrier_correction else np.zeros(len(assets)), dtype),
-        adv=market("adv_usd", missing=1.0),
-        adv_global=host(volume(run), dtype),
-        take_bound=market("take_bound_bps", scale=1e-4),
-        throughput=market("throughput_usd_per_minute", scale=dt / 60),
-        auction=market("auction_usd_per_hour"),
-        discount=market("auction_discount_bps", scale=1e-4),
-        unwind=market("unwind_usd_per_minute", scale=dt / 60),
-        block=_block(run, held),
-        behind=host(behind, dtype),
-        pool_venue=host([i for i, _ in pools], np.int32),
-        pool_cash=host([pool.equity_usd for _, pool in pools], dtype),
-        takeover_multiple=host([pool.takeover_multiple for _, pool in pools], dtype),
-        inverse=None if money is None else host(money.inverse),
-        conditions=conditions(run, coins=money is not None),
-        vaults=vaults(run),
-        transfers=transfers(run),
-        breakers=breakers(run),
-        behaviour=behaviour(run, fresh),
-        steps_per_hour=3600 // run.step_seconds,
-        hours=run.horizon_hours,
-        rounds=run.rounds,
-        lanes=lanes,
-        window=int(np.max(rules.mark_window)),
-        blocks=int(np.max(rules.adl_blocks)),
-        block_steps=block_steps,
-        five_minutes=max(1, round(300 / dt)),
-    )
-
-
-def _volatility(run: Run) -> np.ndarray:
-    """Daily, of each asset [1]."""
-    return np.array([asset.daily_volatility for asset in run.assets.values()])
-
-
-def _impact(run: Run, sigma: np.ndarray, dt: float) -> Impact:
-    spec, size = run.impact, len(sigma)
-    replay = run.shock if isinstance(run.shock, Replay) else None
-    numbers = {
-        "coefficient": spec.i_ref * (sigma / 0.025) * 100.0**spec.delta,
-        "delta": spec.delta,
-        "rho": spec.rho,
-        "contagion": spec.contagion * (1 - np.eye(size)),
-        "decay_local": 2.0 ** (-dt / spec.half_life_local_seconds),
-        "decay_global": 2.0 ** (-dt / spec.half_life_global_seconds),
-        "depth": float(spec.depth),
-        "index_weight": 0.0 if replay is not None and replay.pin_index else 1.0,
-    }
-    return Impact(**{name: host(value, run.dtype) for name, value in numbers.items()})
-
-
-def _rules(run: Run, dt: float) -> Rules:
-    venues, dtype = list(run.venues.values()), run.dtype
-    block = max(1, round(_BLOCK_SECONDS / dt)) * dt
-    share = [np.inf if v.adl.drawdown_share is None else v.adl.drawdown_share for v in venues]
-    return Rules(
-        fee=host([v.liquidation_fee_bps / 1e4 for v in venues], dtype),
-        surplus_to_pool=host([v.surplus_to == "pool" for v in venues]),
-        mark=host([_MARKS[v.mark] for v in venues], np.int32),
-        mark_window=host([max(1, round(v.mark_window_minutes * 60 / dt)) for v in venues], np.int32),
-        adl_ranking=host([_RANKINGS[v.adl.ranking] for v in venues], np.int32),
-        adl_leftover=host([v.adl.leftover for v in venues]),
-        adl_close=host([_CLOSE_AT[v.adl.close_at] for v in venues], np.int32),
-        adl_share=host(share, dtype),
-        adl_blocks=host([max(1, round(v.adl.drawdown_window_hours * 3600 / block)) for v in venues], np.int32),
-        straight_to_adl=host([v.adl.straight_to_adl for v in venues]),
-        funding_every=host([max(1, round(v.funding.interval_hours * 3600 / dt)) for v in venues], np.int32),
-        funding_interest=host([v.funding.interest for v in venues], dtype),
-        funding_clamp=host([v.funding.clamp for v in venues], dtype),
-        funding_cap=host([v.funding.cap for v in venues], dtype),
-        funding_divisor=host([v.funding.divisor for v in venues], dtype),
-    )
-
-
-def _block(run: Run, held: np.ndarray) -> Any:
-    """Hedgers' coins, over the markets in proportion to the accounts' longs."""
-    longs = held[:, :, 0]
-    share = longs / longs.sum() if longs.sum() > 0 else np.zeros_like(longs)
-    return host(run.portfolio.block_usd * share, run.dtype)
 
 
 def on_device(built: Built) -> tuple[World, Ladders, Shock]:

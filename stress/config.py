@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from stress.behaviour import Behaviour
-from stress.diffusions import Kou, WithNormalJumps
+from stress.diffusions import Kou, WithNormalJumps, check_jumps
 from stress.leverage import LeverageCap
 from stress.maintenance import Array
 from stress.merge import merged
@@ -178,7 +178,7 @@ class Run(Spec):
                     f"({', '.join(self.assets)}). Add the asset or leave out the venue."
                 )
         if isinstance(self.shock, WithNormalJumps | Kou):
-            _check_jumps(self.shock)
+            check_jumps(self.shock)
         covered = set(self.assets) if isinstance(self.shock, Replay | BlockBootstrap) else set(self.shock.assets())
         missing = [asset for asset in self.assets if asset not in covered]
         if missing:
@@ -242,22 +242,6 @@ class Run(Spec):
             tokens=[asset for asset in self.assets if spec.takes(asset)],
             nets=spec.hedged_legs == "netted",
         )
-
-
-def _check_jumps(shock: WithNormalJumps | Kou) -> None:
-    """`ValueError` unless jumps have a shortest and a longest time and name assets that the diffusion moves."""
-    minutes = shock.common.minutes
-    if len(minutes) != 2 or minutes[0] > minutes[1]:
-        raise ValueError(
-            f"shock.common.minutes is {list(minutes)}, expected the shortest and the longest time. Give these two."
-        )
-    for table, names in (("common.beta", shock.common.beta), ("own", shock.own)):
-        for name in names:
-            if name not in shock.daily_volatility:
-                raise ValueError(
-                    f"shock.{table} names {name!r}, expected an asset of shock.daily_volatility. "
-                    "Correct it or add the asset."
-                )
 
 
 def load_config(

@@ -213,3 +213,19 @@ def total_volatility(shock: Diffusion) -> dict[str, float]:
         for asset, jumps in shock.own.items():
             variance[asset] += jumps.per_day * jumps.square()
     return {asset: float(np.sqrt(value)) for asset, value in variance.items()}
+
+
+def check_jumps(shock: WithNormalJumps | Kou) -> None:
+    """`ValueError` unless jumps have a shortest and a longest time and name assets that the diffusion moves."""
+    minutes = shock.common.minutes
+    if len(minutes) != 2 or minutes[0] > minutes[1]:
+        raise ValueError(
+            f"shock.common.minutes is {list(minutes)}, expected the shortest and the longest time. Give these two."
+        )
+    for table, names in (("common.beta", shock.common.beta), ("own", shock.own)):
+        for name in names:
+            if name not in shock.daily_volatility:
+                raise ValueError(
+                    f"shock.{table} names {name!r}, expected an asset of shock.daily_volatility. "
+                    "Correct it or add the asset."
+                )

@@ -15,13 +15,14 @@ from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, bereave, wake
 from stress_kernels.behaviour import Mood
 from stress_kernels.breakers import judge_halts, throughput
-from stress_kernels.cascade import Held, cascade_round, observe, press, swept, triggered
+from stress_kernels.cascade import cascade_round, swept
 from stress_kernels.cohorts import inflow_of
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
 from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import curve
+from stress_kernels.marks import Held, observe, press, triggered
 from stress_kernels.money import add_up, any_of
 from stress_kernels.pools import exhausted, transfer
 from stress_kernels.price import Quotes, push, quotes

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.behaviour import Inflow
-from stress_kernels.cascade import Held, observe, press, triggered
 from stress_kernels.ladder import Kept, Ladders, coins_at, quantity, total_row
 from stress_kernels.layers import curve
+from stress_kernels.marks import Held, observe, press, triggered
 from stress_kernels.money import add_up
 from stress_kernels.rows import pack, unpack, when
 from stress_kernels.state import Record, State, worth_of
