@@ -31,10 +31,11 @@ from reference.small import crash, crowd, market, plateaus, pool, positions_of, 
 from reference.twin import Accounts
 from stress_kernels.account_margin import Look, short_of_margin
 
-from stress.build import _barrier, _schedules, _world, build
+from stress.build import _barrier, _schedules, build
 from stress.closings import Schedule
 from stress.cross import CrossAccounts, compile_accounts
 from stress.money import currencies
+from stress.rules import world_of
 from stress.variables import LAYERS, WITH_VAULT
 from stress.venues import WholeStaging
 
@@ -351,7 +352,7 @@ def simulated(case: Case, folder, seed: int = 1):
     path = np.concatenate([path, 0.1 * path[:, :1]], axis=1)
     covariance = _barrier(run)
     accounts = compile_accounts(cross, _schedules(run), built.start_price, 2, covariance, currencies=money)
-    built = replace(built, world=_world(run, built.held, money))
+    built = replace(built, world=world_of(run, built.held, money, built.world.lanes, None))
     world = twin_world(run, positions, built.start_price)
     alone = twin_accounts(positions, len(ASSETS))
     everyone = Accounts(
