@@ -167,7 +167,8 @@ class Behaviour(Spec):
                 f"the positions open at the start, and an inflow of {self.inflow.per_day:g} of their notional a day, "
                 f"held for {self.inflow.held_hours:g} h"
             )
-        return f"{whose}; their holders act as behaviour says"
+        acts = self.stop_losses or self.top_ups or self.deleveraging
+        return f"{whose}; their holders act as behaviour says" if acts else whose
 
 
 NO_INFLOW = "no inflow of fresh positions: outputs speak of the positions open at the start"

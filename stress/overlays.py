@@ -147,6 +147,7 @@ class Support(Spec):
 
     kind: Literal["support"]
     asset: str
+    """Whose price."""
     move: Annotated[Number, Field(gt=-1)]
     """Where the level lies: move of the mark from the start [1]; negative for a support, positive for a resistance."""
     width: Annotated[Number, Field(ge=0, lt=1)] = 0.01

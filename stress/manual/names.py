@@ -13,6 +13,8 @@ from stress.manual.markdown import anchor, code, heading, prose
 
 _WIDE = 88
 _LONGEST = 40
+_FUNCTIONS = {"report": "stress.report.make", "run": "stress.run"}
+"""Where the functions are that modules of their names stand for."""
 
 
 class _Bare(str):
@@ -42,9 +44,9 @@ def names_page() -> str:
 
 
 def found(name: str) -> Any:
-    """What a public name stands for; `stress.run` is a module that can be called as its function."""
+    """What a public name stands for; some are modules that can be called as their functions."""
     value = getattr(stress, name)
-    return getattr(importlib.import_module(value.__name__), name) if inspect.ismodule(value) else value
+    return getattr(importlib.import_module(_FUNCTIONS[name]), name) if inspect.ismodule(value) else value
 
 
 def _members(kind: type) -> list[tuple[str, Any]]:
