@@ -64,13 +64,7 @@ _HOMES = {
 }
 
 
-_DATASETS = ("amplification", "cell", "compare", "explain", "open_run", "run", "run_suite")
-"""Whoever asks for these gets datasets, and `ds.liq` with them."""
-
-
 def __getattr__(name: str) -> Any:
-    if name in _DATASETS:
-        importlib.import_module("stress.accessor")
     if name in ("report", "run"):  # modules, which can be called as their functions
         return importlib.import_module(f"stress.{name}")
     if name == "__version__":

@@ -66,7 +66,7 @@ def fund_sizes(ds: xr.Dataset, levels: Sequence[float] = tail.LEVELS) -> dict[st
         InputError: The run does not carry its config.
     """
     kept = sound(independent(ds))
-    weight, size = weights(kept), _sizes(ds)
+    weight, size = weights(kept), sizes(ds)
     loss = losses(kept, size)
     paid = np.maximum(_paid_by_winners(kept), 0.0)
     exhausted = np.isfinite(read(kept, "fund_exhausted_hour").values)
@@ -101,7 +101,7 @@ def _config(ds: xr.Dataset) -> dict[str, Any]:
     return json.loads(ds.attrs["config"])
 
 
-def _sizes(ds: xr.Dataset) -> np.ndarray:
+def sizes(ds: xr.Dataset) -> np.ndarray:
     """Equity of each fund at the start [USD]."""
     venues = _config(ds)["venues"]
     return np.array([pool["equity_usd"] for venue in venues.values() for pool in venue["pools"]])

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from stress import absorbers, intervals
 from stress.drawing import BLACK, GREY, PALETTE, axes_of, legend, plain_log
+from stress.fund_size import sizes
 from stress.results import read, sound, weights
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _PLACES = 80
 
 
 def fund_drawdown(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
-    """Chance that a fund's largest fall in a run exceeds an amount, with its interval; dashed: the most it ever has."""
+    """Chance that a fund falls by more than an amount within a run, with its interval; dashed: all it starts with."""
     ds = sound(ds)
     ax = axes_of(ax, "How far the insurance funds fall")
     weight, fall = weights(ds), read(ds, "fund_drawdown").values
@@ -38,9 +39,8 @@ def fund_drawdown(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
         lowest = min(lowest, float(value[seen].min()))
         ax.fill_between(grid[seen] / 1e6, np.maximum(low[seen], 1e-9), high[seen], color=colour, alpha=0.2, lw=0)
         ax.plot(grid[seen] / 1e6, value[seen], color=colour, lw=2, label=str(ds["pool"].values[f]))
-        money = float(read(ds, "fund_equity").values[:, :, f].max())
-        if money <= grid[-1]:
-            ax.axvline(money / 1e6, color=colour, lw=1.2, ls="--")
+        if "config" in ds.attrs and 0 < sizes(ds)[f] <= grid[-1]:
+            ax.axvline(sizes(ds)[f] / 1e6, color=colour, lw=1.2, ls="--")
     ax.axhline(1.0, color=BLACK, lw=0.8)
     ax.set(xscale="log", yscale="log", ylim=(lowest / 3, 1), xlim=(grid[0] / 1e6, grid[-1] / 1e6))
     ax.set(xlabel="largest fall in a run [M USD]", ylabel="share of runs above it [%]")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,8 +71,7 @@ def dataset(
     Raises:
         ValueError: A variable is not declared, or its shape is not what its dims and the labels say.
     """
-    import xarray as xr
-
+    xr = _xarray()
     checked = {name: conform(name, array, coords) for name, array in arrays.items()}
     variables = {name: (VARIABLES[name].dims, array, VARIABLES[name].attrs) for name, array in checked.items()}
     axes = {name: ((name,), array, COORDINATES[name].attrs) for name, array in coords.items()}
@@ -95,9 +96,7 @@ def open_run(path: str | Path) -> xr.Dataset:
     Raises:
         InputError: There is no run at `path`, or it is not finished.
     """
-    import xarray as xr
-
-    path = Path(path)
+    xr, path = _xarray(), Path(path)
     if not (path / "zarr.json").is_file():
         raise InputError(
             f"{path}: holds no run, a folder with zarr.json was expected. Give the store of a finished run."
@@ -164,6 +163,12 @@ def independent(ds: xr.Dataset) -> xr.Dataset:
 def keeps(ds: xr.Dataset, *names: str) -> bool:
     """Whether a run keeps all of these variables."""
     return all(name in ds for name in names)
+
+
+def _xarray() -> ModuleType:
+    """xarray, whose datasets then have `ds.liq`, which stands on everything else and is found by its name alone."""
+    importlib.import_module("stress.accessor")
+    return importlib.import_module("xarray")
 
 
 def read(ds: xr.Dataset, name: str) -> xr.DataArray:

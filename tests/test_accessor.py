@@ -99,7 +99,10 @@ def test_datasets_that_are_no_runs_have_no_figures() -> None:
         xr.Dataset({"a": ("x", [1.0])}).liq.total()
 
 
-@pytest.mark.parametrize("code", ["import xarray, stress", "import stress; stress.open_run", "import stress.accessor"])
+OPENED = "from stress.run import run; from stress.results import dataset; dataset({}, {})"
+
+
+@pytest.mark.parametrize("code", ["import xarray, stress", "import stress.accessor", OPENED])
 def test_it_is_there_as_soon_as_there_are_datasets(code: str) -> None:
     check = f"{code}; import xarray as xr; print(hasattr(xr.Dataset, 'liq'))"
     found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
