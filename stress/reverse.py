@@ -263,7 +263,6 @@ def _far_enough(count: int, window: int) -> Callable[..., Any]:
 def changed(run: Run, found: Reversed) -> Run:
     """The run that confirms what was found: its shock the move, its books, funds and accounts under the levers."""
     levers, hours = found.levers, max(1, -(-int(found.minutes) // 60))
-    thin = DepthCollapse(kind="depth_collapse", times=levers.depth, start_minutes=0.0, minutes=60.0 * hours)
     venues = {
         name: venue.model_copy(
             update={"pools": tuple(pool.model_copy(update={"equity_usd": pool.equity_usd * levers.fund})
@@ -272,7 +271,10 @@ def changed(run: Run, found: Reversed) -> Run:
         for name, venue in run.venues.items()
     }  # fmt: skip
     portfolio = run.portfolio.model_copy(update={"concentration": levers.concentration})
-    overlays = (*run.overlays, thin) if levers.depth > 1 else run.overlays
+    overlays = run.overlays
+    if levers.depth > 1:
+        thin = DepthCollapse(kind="depth_collapse", times=levers.depth, start_minutes=0.0, minutes=60.0 * hours)
+        overlays = (*overlays, thin)
     return run.model_copy(
         update={"shock": found.shock(), "horizon_hours": hours, "venues": venues, "portfolio": portfolio,
                 "overlays": overlays}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,8 @@ def test_a_run_of_what_was_found_reaches_the_target(crowd_test):
     measured = jax.device_get(reverse_search._MEASURES(paths, ladders, world, None))
     assert measured["fund_low"].max() <= 1
     assert measured["fund_low"][0, 0] == pytest.approx(found.reached, abs=100)
+    as_is = changed(crowd_test.run, replace(found, levers=Levers()))
+    assert as_is.venues == crowd_test.run.venues and as_is.overlays == crowd_test.run.overlays
 
 
 def test_a_frontier_says_where_there_is_nothing_to_find(crowd_test):

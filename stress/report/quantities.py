@@ -20,7 +20,7 @@ METHODS = {
     "paths": "weighted quantile of one value a path; interval of order statistics, exact under equal weights",
     "chance": "weighted share of paths; Clopper-Pearson interval under equal weights, else approximate",
     "exceedance": "weighted share of all hours; interval with the path as unit",
-    "mean": "weighted mean over paths; bootstrap interval over paths",
+    "mean": "weighted mean over paths; Student's interval over paths",
     "plain_mean": "weighted mean over paths; no interval",
     "shortfall": "weighted mean beyond a quantile; interval from its standard error with skewed critical values",
     "extreme": "largest or lowest value of all paths; no interval",
