@@ -54,7 +54,7 @@ def reverse(
     device: Device = "auto",
 ) -> None:
     """Find the most plausible shock that exhausts a fund, starts ADL, or reaches a volume; and how often it comes."""
-    from stress import console, printed_reverse
+    from stress import console, printed, printed_reverse
     from stress.reverse import Reverse
     from stress.reverse_target import Levers, words_of
     from stress.scenarios import read_shock
@@ -84,7 +84,7 @@ def reverse(
         from stress.plots_reverse import frontier_picture
 
         picture = saved(frontier_picture(told, run.name, str(against), words_of(target)), picture)
-    printed_reverse.print_files(csv=file, shock=shock, picture=picture)
+    printed.print_files(csv=file, shock=shock, picture=picture)
 
 
 def _numbers(values: str) -> list[float]:

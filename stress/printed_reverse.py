@@ -106,13 +106,6 @@ def write_shock(found: Reversed, file: Path) -> None:
         raise RunError(f"{file}: cannot be written: {error.strerror}. Give another place, or mend this one.") from error
 
 
-def print_files(**files: Path | None) -> None:
-    """Say where files are, each by what it is."""
-    for what, file in files.items():
-        if file is not None:
-            console().print(f"{what:8} {escape(str(file))}", soft_wrap=True)
-
-
 def often(years: float) -> str:
     """A time between events, in words."""
     if years > _LONGEST:

@@ -10,7 +10,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from stress import sampling
 from stress.spec import InputError, RunError
 from stress.variables import ALWAYS, COORDINATES, LAYERS, SIDES, VARIABLES, WITH_VAULT, Variable
 
@@ -145,8 +147,8 @@ def effective_paths(weight: np.ndarray) -> float:
 
 def group_of(ds: xr.Dataset) -> int:
     """Consecutive paths of a run that depend on each other: 1, unless paths are drawn in pairs or nets."""
-    sampling = json.loads(ds.attrs.get("config", "{}")).get("sampling") or {}
-    return {"antithetic": 2, "sobol": sampling.get("points", 1)}.get(sampling.get("kind", ""), 1)
+    given = json.loads(ds.attrs.get("config", "{}")).get("sampling")
+    return 1 if given is None else sampling.group_of(TypeAdapter(sampling.Sampling).validate_python(given))
 
 
 def independent(ds: xr.Dataset) -> xr.Dataset:
