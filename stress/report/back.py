@@ -21,18 +21,19 @@ _CHECKS = ("paths", "failed", "effective_paths", "ledger_residual")
 
 
 def reverse(story: Story) -> Iterator[Block]:
-    """A frontier that was given; nothing without one."""
+    """A frontier that was given, its first two columns of numbers that vary as a figure; nothing without one."""
     sheet, text = story.frontier, story.language.text
     if sheet is None:
         return
     yield Paragraph(text("section.reverse.intro", file=sheet.name))
     table = _sheet(story, sheet, text("section.reverse.table"))
-    numeric = [i for i, _ in enumerate(sheet.columns) if all(number_of(row[i]) is not None for row in sheet.rows)]
-    if len(numeric) < 2 or len(sheet.rows) < 2:
+    columns = [[number_of(row[i]) for row in sheet.rows] for i, _ in enumerate(sheet.columns)]
+    varying = [i for i, column in enumerate(columns) if None not in column and len(set(column)) > 1]
+    if len(varying) < 2:
         yield table
         return
-    x, y = ([number_of(row[i]) or 0.0 for row in sheet.rows] for i in numeric[:2])
-    names = {"x": sheet.columns[numeric[0]], "y": sheet.columns[numeric[1]]}
+    x, y = ([value or 0.0 for value in columns[i]] for i in varying[:2])
+    names = {"x": sheet.columns[varying[0]], "y": sheet.columns[varying[1]]}
     first, last = (story.language.digits(f"{value:,.6g}") for value in (y[0], y[-1]))
     yield Figure(
         "frontier",
