@@ -44,6 +44,8 @@ MARKETS = ("A", "B")
 ASSETS = {"A": 0.025, "B": 0.03, "T": 0.01}
 TOKEN = {"daily_volatility": 0.01, "spot_adv_usd": 1e8}
 TIERS = [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 5e5, "rate": 0.01}, {"floor_usd": 2e6, "rate": 0.025}]
+FLAT = [{"floor_usd": 0, "rate": 0.01}, {"floor_usd": 1e12, "rate": 0.02}, {"floor_usd": 2e12, "rate": 0.03}]
+"""One rate for all there are, in as many rows as `TIERS`, so that cases with and without tiers share a program."""
 SHORT_BOOK = {"take_bound_bps": 30}
 FUNDING = {
     "interval_hours": 0.25, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "divisor": 1.25, "source": "made up",
@@ -376,7 +378,9 @@ SPECS = {name: TOKEN if name == "T" else {"daily_volatility": sigma} for name, s
 def _venue(name: str, case: Case) -> dict[str, Any]:
     """The first venue has one pool for both markets and any breaker, the second a pool for each, with half of it."""
     contract = {a: "inverse" if (name, a) in case.inverse else "linear" for a in MARKETS}
-    place: dict[str, Any] = venue(name, {a: market(contract=contract[a], **case.market) for a in MARKETS}, **case.venue)
+    place: dict[str, Any] = venue(
+        name, {a: market(contract=contract[a], **({"tiers": FLAT} | case.market)) for a in MARKETS}, **case.venue
+    )
     if name == "two":
         place.pop("breaker", None)
     if name == "two" and not case.one_pool:
