@@ -26,7 +26,7 @@ from stress.manual.markdown import anchor, prose
 from stress.manual.site import build, front
 from stress.policies import Policy
 from stress.portfolio import _LAYOUT as positions
-from stress.schema import schema
+from stress.schema import Described, schema
 from stress.spec import InputError
 from stress.suite import Suite
 from stress.variables import COORDINATES, OF_SUITES, VARIABLES
@@ -124,7 +124,7 @@ def test_it_works_without_a_network(built: tuple[Path, str], pages: dict[str, st
 def test_every_key_of_the_schema_is_there(pages: dict[str, str]) -> None:
     whole = "".join(page for name, page in pages.items() if name.startswith("config"))
     run = schema()
-    files = {kind.__name__: kind.model_json_schema() for kind in (Policy, Suite)}
+    files = {kind.__name__: kind.model_json_schema(schema_generator=Described) for kind in (Policy, Suite)}
     tables = {"Run": run, **run["$defs"], **files}
     keys = [(name, key) for name, node in tables.items() for key in node.get("properties", {})]
     assert len(keys) > 200
