@@ -31,6 +31,12 @@ def report(
     validation: Annotated[
         Path | None, typer.Option(metavar="CSV", help="What `validate --csv` wrote.", show_default=False)
     ] = None,
+    fit: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What `fit-shocks` printed of its shock.", show_default=False)
+    ] = None,
+    likeness: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="What `compare-shock --json` wrote.", show_default=False)
+    ] = None,
     cover: Annotated[
         bool, typer.Option("--cover", help="Cover-1 and cover-2 of a synthetic population too.")
     ] = False,
@@ -47,7 +53,7 @@ def report(
 
         written = write(
             *runs, out=out, language=language, templates=templates, logo=logo, frontier=frontier,
-            validation=validation, cover=cover,
+            validation=validation, fit=fit, likeness=likeness, cover=cover,
         )  # fmt: skip
     finally:
         gc.enable()

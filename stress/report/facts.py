@@ -110,10 +110,11 @@ def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any], hourl
     mean = np.tensordot(weight, volume, 1)
     whole, sides = mean.sum(), list(ds["side"].values)
     share = mean / whole if whole > 0 else np.full_like(mean, np.nan)
-    interest = np.tensordot(weight, read(ds, "open_interest").isel(hour=0).values.astype(np.float64), 1)
+    share_of = weight / weight.sum()
+    interest = np.tensordot(share_of, read(ds, "open_interest").isel(hour=0).values.astype(np.float64), 1)
     yield "share_long", exactly(share[..., sides.index("long")].sum()), {}
     largest = _largest_day(hourly.sum(axis=(2, 3)))
-    yield "day_of_interest", exactly(weight @ largest / interest.sum() if interest.sum() else np.nan), {}
+    yield "day_of_interest", exactly(share_of @ largest / interest.sum() if interest.sum() else np.nan), {}
     for a, asset in enumerate(ds["asset"].values):
         yield "share_asset", exactly(share[:, a].sum()), {"item": str(asset)}
     worst = hourly.max(axis=1)

@@ -33,7 +33,9 @@ def summary(story: Story) -> Iterator[Block]:
     yield _enough(story, cell)
     found = [source for first in story.firsts for source in sources(first.config)]
     assumed = sum(source.trust in ("assumed", "none") for source in found)
-    yield Paragraph(text("section.summary.caution", assumed=assumed, sources=len(found)))
+    fresh = any((each.config.get("behaviour") or {}).get("inflow") for each in story.cells)
+    book = text(f"section.summary.{'fresh' if fresh else 'aging'}")
+    yield Paragraph(text("section.summary.caution", assumed=assumed, sources=len(found), book=book))
 
 
 def _volume(story: Story, cell: Cell) -> str:
