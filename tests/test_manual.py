@@ -119,6 +119,7 @@ def test_it_works_without_a_network(built: tuple[Path, str], pages: dict[str, st
         assert not re.search(r"""<(script|link|img)[^>]+(src|href)="https?:""", page)
     assert not any("@import url(http" in style.read_text(encoding="utf-8") for style in built[0].rglob("*.css"))
     assert pages["model"].count("<math") > 20 and "$" not in words(pages["model"])
+    assert not re.search(r'<mo(?: stretchy="false")?>\|', pages["model"])  # Bars have a side, and are set close.
 
 
 def test_every_key_of_the_schema_is_there(pages: dict[str, str]) -> None:
@@ -178,6 +179,8 @@ def test_every_command_and_option_is_there(pages: dict[str, str]) -> None:
         assert has(pages["commands"], "command", name)
         for parameter in command.params:
             assert has(pages["commands"], "option", name, parameter.opts[0]), (name, parameter.opts)
+    said = words(pages["commands"])
+    assert "liqstress run [OPTIONS] CONFIG" in said and "liqstress report [OPTIONS] RUN..." in said and "{" not in said
 
 
 def test_every_public_name_is_there(pages: dict[str, str]) -> None:
