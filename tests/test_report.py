@@ -446,6 +446,8 @@ def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: C
     assert {file.name for file in (out / "disclosure").glob("*.toml")} == {
         f"config-small-small-{policy}.toml" for policy in policies
     }
+    words = Page((out / "report.html").read_text(encoding="utf-8")).words
+    assert "One scenario under 2 sets of rules" in words and "lowest BTC, from the start" in words
 
 
 SUITE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 
@@ -21,6 +22,8 @@ _ACROSS = 3
 _WIDE, _ACROSS_ROWS = 9, 6
 """Columns of a file that are too many for a page, and its rows side by side where they stand across."""
 _FORMS: dict[str, Form] = {"usd": "usd", "share": "percent", "accounts": "count"}
+_LOWEST = re.compile(r"lowest (\w+), from the start")
+"""A difference that is named after an asset."""
 _CHECKS = ("paths", "failed", "effective_paths", "ledger_residual")
 
 
@@ -115,6 +118,8 @@ def _compared(story: Story, found: Comparison, some: Sequence, across: Sequence[
     """A measure in the base, and its change under some policies."""
     language, first = story.language, across[0]
     name = language.known(f"difference.{first.name}", first.name)
+    if lowest := _LOWEST.fullmatch(first.name):
+        name = language.text("difference.lowest", asset=lowest[1])
     unit = " [USD]" if first.unit == "usd" else ""
     base = Entry(language.number(first.base, _FORMS[first.unit]), number=True)
     changes = [
