@@ -169,7 +169,9 @@ def schema() -> None:
 
 
 @app.command()
-def venues(files: Annotated[list[Path], typer.Argument(help="TOML files of venues.", show_default=False)]) -> None:
+def venues(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="TOML files of venues.", show_default=False)],
+) -> None:
     """Print the rules of venues side by side, as a table in Markdown."""
     from stress.spec import read_toml
     from stress.spec import validate as validated

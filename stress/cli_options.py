@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from stress.config import Run
 
-Config = Annotated[Path, typer.Argument(help="TOML file of the run.", show_default=False)]
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.", show_default=False)]
 Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
 Paths = Annotated[int | None, typer.Option(help="Number of paths instead of the config's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the config's.")]

@@ -31,16 +31,31 @@ def report(
     validation: Annotated[
         Path | None, typer.Option(metavar="CSV", help="What `validate --csv` wrote.", show_default=False)
     ] = None,
+    fit: Annotated[
+        Path | None, typer.Option(metavar="TOML", help="What `fit-shocks` printed of its shock.", show_default=False)
+    ] = None,
+    likeness: Annotated[
+        Path | None, typer.Option(metavar="JSON", help="What `compare-shock --json` wrote.", show_default=False)
+    ] = None,
     cover: Annotated[
         bool, typer.Option("--cover", help="Cover-1 and cover-2 of a synthetic population too.")
     ] = False,
 ) -> None:  # fmt: skip
     """Write finished runs up for a committee or a supervisor: HTML, PDF, and all numbers as CSV and JSON."""
-    from stress.report.make import report as write
+    import atexit
+    import gc
 
-    written = write(
-        *runs, out=out, language=language, templates=templates, logo=logo, frontier=frontier, validation=validation,
-        cover=cover,
-    )  # fmt: skip
+    # What is made lives to the end: to look for garbage in it, here and at the exit, takes a seventh of the time.
+    gc.disable()
+    atexit.register(gc.freeze)
+    try:
+        from stress.report.make import report as write
+
+        written = write(
+            *runs, out=out, language=language, templates=templates, logo=logo, frontier=frontier,
+            validation=validation, fit=fit, likeness=likeness, cover=cover,
+        )  # fmt: skip
+    finally:
+        gc.enable()
     for file in written:
         typer.echo(str(file))

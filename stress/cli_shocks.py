@@ -46,7 +46,7 @@ def fit_shocks(
 
 
 def compare_shock(
-    shock: Annotated[Path, typer.Argument(help="TOML file of the shock.", show_default=False)],
+    shock: Annotated[Path, typer.Argument(metavar="SHOCK", help="TOML file of the shock.", show_default=False)],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of hourly prices.", show_default=False)],
     assets: Assets = "BTC,ETH,SOL,XRP,DOGE",
     until: Until = None,

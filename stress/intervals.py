@@ -10,8 +10,8 @@ independent draws would scatter as the paths do. `tests/statistical` measures ho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from scipy.special import betaincinv, ndtri, stdtrit
@@ -173,15 +173,20 @@ def chance(hits: np.ndarray, weight: np.ndarray, tails: tuple[float, float] = TA
     1998), fewer where the variance is itself uncertain: by (1.96 / t)^2, with the degrees of freedom of the part of its
     scatter that is not a binomial's. For 0 and 1 with equal weights the draws are the paths, and nothing is added.
     """
-    share = min(float(weight @ hits / weight.sum()), 1.0)  # Rounding makes nothing more than certain.
-    trials = effective_draws(hits, weight)
-    exact = _even(weight) and bool(np.all((hits == 0) | (hits == 1)))
-    if np.ptp(hits[weight > 0]) > 0 and not exact:
-        return Estimate(share, *_around(share, trials, (weight * (hits - share)) ** 2, tails))
-    count = share * trials
-    low = betaincinv(count, trials - count + 1, tails[0]) if hits.any() else 0.0
-    high = betaincinv(count + 1, trials - count, tails[1]) if hits.min() < 1 else 1.0
-    return Estimate(share, float(low), float(high), exact)
+    if _even(weight) and bool(np.all((hits == 0) | (hits == 1))):
+        return _counted(float(hits.sum()), len(hits), tails)
+    trials, some = effective_draws(hits, weight), hits[weight > 0]
+    if np.ptp(some) == 0:
+        return replace(_counted(float(some[0]) * trials, trials, tails), exact=False)
+    share = float(weight @ hits / weight.sum())
+    return Estimate(share, *_around(share, trials, (weight * (hits - share)) ** 2, tails))
+
+
+def _counted(count: float, trials: float, tails: tuple[float, float] = TAILS) -> Estimate:
+    """The chance of what happens in `count` of so many equal trials, with its Clopper-Pearson interval."""
+    low = betaincinv(count, trials - count + 1, tails[0]) if count > 0 else 0.0
+    high = betaincinv(count + 1, trials - count, tails[1]) if count < trials else 1.0
+    return Estimate(count / trials, float(low), float(high), exact=True)
 
 
 def _around(share: float, trials: float, squares: np.ndarray, tails: tuple[float, float]) -> tuple[float, float]:
@@ -210,10 +215,15 @@ class Sorted:
     """By path; the weight of one of its values."""
     cumulative: np.ndarray
 
-    @property
+    @cached_property
     def even(self) -> bool:
         """Whether all paths weigh the same."""
         return _even(self.weight)
+
+    @property
+    def exact(self) -> bool:
+        """Whether chances are those of a count: one value a path, and equal weights."""
+        return self.even and len(self.values) == len(self.weight)
 
     def rank(self, level: float) -> int:
         """Position of the quantile; a share reached but for rounding counts as reached."""
@@ -231,6 +241,8 @@ class Sorted:
 
     def chance(self, start: int) -> Estimate:
         """That of a value from a position on."""
+        if self.exact:
+            return _counted(len(self.values) - start, len(self.values))
         return chance(self.hits(start), self.weight)
 
     def excess(self, edge: float) -> np.ndarray:
@@ -264,7 +276,7 @@ def _inverted(sample: Sorted, level: float) -> Estimate:
     lower = _first(lambda place: not too_low(place), 0, rank + 1) - 1
     high = float(values[upper]) if upper < len(values) else np.inf
     low = float(values[lower]) if lower >= 0 else -np.inf
-    return Estimate(float(values[rank]), low, high, sample.even and len(values) == len(sample.weight))
+    return Estimate(float(values[rank]), low, high, sample.exact)
 
 
 def _first(true: Callable[[int], bool], start: int, stop: int) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from stress import intervals
 from stress.drawing import BLUE, GREY, SKY, VERMILION, axes_of, legend, plain_log
@@ -14,6 +15,8 @@ from stress.risk import span, usd
 from stress.tail import Tail
 
 _POINTS = 80
+_DECADES = 300
+"""Ratio of the largest to the smallest below which 20 and 50 are written on an axis too."""
 
 
 def tail_figure(found: Tail, name: str) -> Figure:
@@ -61,8 +64,12 @@ def exceedance(found: Tail, ax: Axes | None = None) -> Axes:
     ax.axvline(tail.threshold / 1e6, color=GREY, lw=1, ls=":")
     ax.set(yscale="log", xscale="log" if wide else "linear", ylim=(floor, 1))
     ax.set(xlabel=f"{found.what} [M USD]", ylabel="share of runs above it [%]")
-    for label in (ax.xaxis.set_major_formatter, ax.xaxis.set_minor_formatter):
-        label(lambda x, _: f"{x:,.10g}")
+    if wide:
+        plain_log(ax, "x")
+        if reach < _DECADES * start:
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
     plain_log(ax, "y", 100)
     legend(ax, ncols=4)
     return ax

@@ -71,7 +71,9 @@ def hours_of_both(ds: xr.Dataset, twin: xr.Dataset, ax: Axes | None = None) -> A
 
 def ratios(found: Amplification, ax: Axes | None = None) -> Axes:
     """How many times as large figures are with impact."""
-    ax = axes_of(ax, "Times as large with impact, 95 % intervals over pairs of paths")
+    alone, ax = ax is None, axes_of(ax, "Times as large with impact, 95 % intervals")
+    if alone:
+        ax.figure.subplots_adjust(left=0.26)  # type: ignore[union-attr]  # Names of rows are long.
     rows = {
         "whole run": found.run,
         **{f"{100 * q:g} % of hours": of for q, of in found.hourly.items()},

@@ -26,6 +26,8 @@ COMPLETE = "complete"
 FEWEST_WORTH, LEAST_WORTH = 20, 0.05
 """Paths, and share of the paths, below which weights are refused: what they are worth by `effective_paths`."""
 _BLOCK = 1024
+_LARGE = 1 << 28
+"""Bytes above which variables are read as often as they are used."""
 
 
 def kept_of(run: Run) -> list[Variable]:
@@ -181,6 +183,15 @@ def read(ds: xr.Dataset, name: str) -> xr.DataArray:
             "config, and run that."
         )
     return ds[name]
+
+
+def in_memory(ds: xr.Dataset, *names: str) -> xr.Dataset:
+    """The same run with these variables read once for all, unless they are large; of what it does not keep, none."""
+    there = [name for name in names if name in ds]
+    if sum(ds[name].nbytes for name in there) > _LARGE:
+        return ds
+    # A slice, as xarray would keep what it reads of a whole variable in the dataset that was given.
+    return ds.assign({name: ds[name].isel(path=slice(0, None)).load() for name in there})
 
 
 def by_path(ds: xr.Dataset, name: str, *keep: str) -> np.ndarray:

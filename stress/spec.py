@@ -27,9 +27,7 @@ class RunError(Exception):
 class Spec(BaseModel):
     """Base of all configs: immutable, no unknown keys, no NaN or infinity, strict about types."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, strict=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 def _whole_as_float(value: Any) -> Any:

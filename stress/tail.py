@@ -39,13 +39,21 @@ class Candidate:
     """A threshold, and what a tail fitted above it looks like."""
 
     fit: Fit
-    mean_excess: Estimate
-    """Mean of what lies above it; grows linearly with the threshold where the tail is generalised-Pareto."""
+    values: np.ndarray
+    """[path]"""
+    weight: np.ndarray
+    """[path]"""
 
     @property
     def threshold(self) -> float:
         """In the unit of the values."""
         return self.fit.tail.threshold
+
+    @cached_property
+    def mean_excess(self) -> Estimate:
+        """Mean of what lies above it; grows linearly with the threshold where the tail is generalised-Pareto."""
+        above = np.maximum(self.values - self.threshold, 0.0)
+        return shortfall_interval(above, 1 - self.fit.tail.chance, self.weight)
 
     @cached_property
     def shape(self) -> Estimate:
@@ -192,10 +200,7 @@ def paths_needed(level: float) -> int:
 
 def candidate(values: np.ndarray, threshold: float, weight: np.ndarray) -> Candidate:
     """The tail above a threshold, of values one a path."""
-    fit = pareto.fit(values, threshold, weight)
-    above = np.maximum(values - threshold, 0.0)
-    mean = shortfall_interval(above, 1 - fit.tail.chance, weight)
-    return Candidate(fit, mean)
+    return Candidate(pareto.fit(values, threshold, weight), values, weight)
 
 
 def _at(level: float, seen: Estimate, values: np.ndarray, weight: np.ndarray, fit: Fit) -> AtLevel:

@@ -8,6 +8,7 @@ import re
 import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jsonschema
@@ -22,7 +23,11 @@ from stress.config import digest, load_config
 from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
 from stress.reference import Row, to_csv
+from stress.report.back import reverse
+from stress.report.document import Figure, Table
+from stress.report.fits import fits
 from stress.report.frameworks import fields
+from stress.report.given import Given, Sheet, read_fit
 from stress.report.language import SHIPPED, packaged, read_language
 from stress.report.quantities import QUANTITIES, Form
 from stress.report.sources import sources, trust
@@ -124,6 +129,11 @@ def test_numbers_are_those_of_the_dataset(made: Made, ds: xr.Dataset) -> None:
     for layer in ds["layer"].values:
         taken = ds["absorbed_volume"].sel(layer=layer).values.astype(np.float64)
         assert made.value("layer_mean", item=str(layer)) == pytest.approx(taken.sum() / 40, rel=1e-12)
+    held = ds["open_interest"].values[:, 0].astype(np.float64)
+    first = made.value("interest_market", venue="here", item=str(ds["asset"].values[0]))
+    assert first == pytest.approx(held[:, 0, 0].mean(), rel=1e-12)
+    largest = volume.sum(axis=(1, 2, 3, 4)).mean() / held.sum(axis=(1, 2)).mean()
+    assert made.value("day_of_interest") == pytest.approx(largest, rel=1e-12)
     where = {"venue": "here", "pool": "here/main"}
     assert made.value("fund_size", **where) == 500
     assert made.value("fall_largest", **where) == ds["fund_drawdown"].values.max()
@@ -326,7 +336,8 @@ def keys(table: dict[str, Any], place: str = "") -> set[str]:
 
 def test_both_languages_say_everything() -> None:
     texts = {code: tomllib.loads(packaged("texts", f"{code}.toml").decode()) for code in SHIPPED}
-    english, dutch = ({key for key in keys(texts[code]) if not key.startswith("difference.")} for code in SHIPPED)
+    made_up = ("difference.", "feature.")  # Names that programs give, which may be left as they are.
+    english, dutch = ({key for key in keys(texts[code]) if not key.startswith(made_up)} for code in SHIPPED)
     assert english == dutch
     assert set(texts["en"]["quantity"]) == set(QUANTITIES)
     braces = {code: {key: sorted(re.findall(r"{(\w+)}", str(value))) for key, value in flat(texts[code])} for code in
@@ -405,6 +416,18 @@ def test_a_frontier_has_its_section_and_rows(made: Made, liqstress: Command, tmp
     assert {words: value for _, value, words in page.numbers}["-0.205"] == -0.205
 
 
+def test_a_wide_file_stands_with_its_columns_down() -> None:
+    rows = [["depth", str(row), "", str(row * row), *("0.5" for _ in range(7))] for row in range(8)]
+    sheet = Sheet("wide.csv", ["lever", "value", "note", *(f"c{i}" for i in range(8))], rows)
+    story: Any = SimpleNamespace(language=read_language("en", None), given=Given(frontier=sheet))
+    figure, more = list(reverse(story))[1:]
+    assert isinstance(figure, Figure) and isinstance(more, Table)
+    assert figure.caption == "Frontier: c0 against depth"
+    assert [list(table.columns) for table in (figure.table, more)] == [["Row", *"123456"], ["Row", "7", "8"]]
+    assert [row[0].text for row in more.rows] == ["lever", "value", *(f"c{i}" for i in range(8))]
+    assert [entry.text for entry in more.rows[1]] == ["value", "6", "7"]
+
+
 def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
     half, other, out = tmp_path / "half.zarr", tmp_path / "other.zarr", tmp_path / "out"
     pools = "venues.here.pools=[{name='main', equity_usd=250, takeover_multiple=3, source='made up'}]"
@@ -423,6 +446,8 @@ def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: C
     assert {file.name for file in (out / "disclosure").glob("*.toml")} == {
         f"config-small-small-{policy}.toml" for policy in policies
     }
+    words = Page((out / "report.html").read_text(encoding="utf-8")).words
+    assert "One scenario under 2 sets of rules" in words and "lowest BTC, from the start" in words
 
 
 SUITE = """
@@ -474,6 +499,42 @@ def test_reference_cases_stand_in_the_validation(made: Made, liqstress: Command,
     assert "100 and 140" in Page((out / "report.html").read_text(encoding="utf-8")).words
 
 
+def test_a_fit_stands_in_the_validation(made: Made, liqstress: Command, tmp_path: Path) -> None:
+    file = Path("configs/scenarios/merton-2025-level.toml")
+    fit = read_fit(file)
+    shown = {key: fit.errors[key] for key in ("correlation", "common.minutes", "common.beta.ETH", "own.DOGE.per_day")}
+    assert shown == {
+        "correlation": [0.06], "common.minutes": [0.35, 2.7], "common.beta.ETH": [0.092], "own.DOGE.per_day": [0.16],
+    }  # fmt: skip
+    assert len(fit.notes) == 5 and fit.notes[-1].endswith("4.9%: 4, 2.9; 6.1%: 2, 0.4")
+    shock = dict(fit.shock) | {"common": fit.shock["common"] | {"per_day": 9.0}}
+    story: Any = SimpleNamespace(language=read_language("en", None), given=Given(fit=fit),
+                                 cells=[SimpleNamespace(scenario="here", config={"shock": shock})])  # fmt: skip
+    table = next(block for block in fits(story) if isinstance(block, Table))
+    rows = {row[0].text: [entry.text for entry in row[1:]] for row in table.rows}
+    assert rows["`common.per_day`"] == ["0.4637", "0.17", "no"]
+    assert rows["`common.minutes`"] == ["1; 27", "0.35; 2.7", "yes"]
+    said = refused(liqstress, made.store, "--out", tmp_path / "out", "--fit", file)
+    assert "expected that of a run's shock" in said
+    said = refused(liqstress, made.store, "--out", tmp_path / "out", "--fit", "configs/venues/okx.toml")
+    assert "its first line is not that of `fit-shocks`" in said
+
+
+def test_recorded_hours_stand_in_the_validation(made: Made, liqstress: Command, tmp_path: Path) -> None:
+    ends = {"what": "a thing [%]", "recorded": [2.0, 2.0], "low": [1.0, 1.0], "high": [3.0, 3.0]}
+    features = {"volatility": ends | {"simulated": [2.5, 3.5]}, "falls_together": ends | {"simulated": [100.0, 2.0]}}
+    likeness = {"source": "a command; a period", "assets": ["BTC", "ETH"], "features": features}
+    (tmp_path / "like.json").write_text(json.dumps(likeness), encoding="utf-8")
+    out = tmp_path / "out"
+    assert liqstress("report", made.store, "--out", out, "--likeness", tmp_path / "like.json").code == 0
+    words = Page((out / "report.html").read_text(encoding="utf-8")).words
+    assert "Of 3 features of hours, 2 lie within" in words
+    assert "3.50 *" in words and "2.50 *" not in words and "a command; a period" in words
+    (tmp_path / "like.json").write_text("{}", encoding="utf-8")
+    said = refused(liqstress, made.store, "--out", tmp_path / "none", "--likeness", tmp_path / "like.json")
+    assert "is not what `compare-shock --json` writes" in said
+
+
 def test_trust_is_read_off_a_source() -> None:
     for text, expected in (
         ("Binance FAQ, undated", "named"), ("about 1.2 bn (press, unverified)", "weak"), ("", "none"),
@@ -484,3 +545,5 @@ def test_trust_is_read_off_a_source() -> None:
     assert [tuple(source) for source in sources(config)] == [
         ("impact", "rho = 0.4", "", "none"), ("m[0].tiers", "2 tiers", "a b", "named"),
     ]  # fmt: skip
+    assets = {"BTC": {"source": "total of the shock"}, "ETH": {"source": "as BTC"}, "SOL": {"source": "as elsewhere"}}
+    assert [source.trust for source in sources({"assets": assets})] == ["fitted", "fitted", "named"]

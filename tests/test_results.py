@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stress.results import COMPLETE, coords, dataset, labels, open_run
+from stress import results
+from stress.results import COMPLETE, by_path, coords, dataset, in_memory, labels, open_run
 from stress.spec import InputError
 from stress.variables import COORDINATES, LAYERS, VARIABLES, WITH_VAULT
 
@@ -157,3 +158,15 @@ def test_open_run_refuses_what_is_no_run(tmp_path) -> None:
     synthetic(2, 2).drop_attrs().to_zarr(tmp_path / "other.zarr", consolidated=False)
     with pytest.raises(InputError, match=r"other\.zarr: is a zarr store but not a run"):
         open_run(tmp_path / "other.zarr")
+
+
+def test_what_is_read_once_is_what_is_in_the_store(tmp_path, monkeypatch) -> None:
+    written = synthetic(paths=6, hours=2)
+    written.to_zarr(tmp_path / "run.zarr", consolidated=False, zarr_format=3)
+    opened = xr.open_zarr(tmp_path / "run.zarr", consolidated=False, chunks=None)
+    once = in_memory(opened, "liquidation_volume", "not_kept")
+    expected = by_path(written, "liquidation_volume", "hour")
+    (tmp_path / "run.zarr").rename(tmp_path / "away.zarr")
+    np.testing.assert_array_equal(by_path(once, "liquidation_volume", "hour"), expected)
+    monkeypatch.setattr(results, "_LARGE", opened["liquidation_volume"].nbytes - 1)
+    assert in_memory(opened, "liquidation_volume") is opened

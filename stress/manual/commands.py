@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from stress.manual.markdown import anchor, code, heading, named, one_line, table
+
+_BRACES = re.compile(r"\{(.*?)(?:\.\.\.)?\}")
+"""Around an argument that must be given; dots within it stand behind it again."""
 
 
 def commands_page(application: Any) -> str:
@@ -29,7 +33,8 @@ def members(application: Any) -> Mapping[str, Any]:
 
 def _command(name: str, command: Any) -> str:
     context = command.make_context(name, [], resilient_parsing=True)
-    usage = " ".join(["liqstress", name, *command.collect_usage_pieces(context)])
+    pieces = [_BRACES.sub(r"\1", piece) for piece in command.collect_usage_pieces(context)]
+    usage = " ".join(["liqstress", name, *pieces])
     rows = [_parameter(name, parameter, context) for parameter in command.params]
     return "\n".join([
         heading(2, code(f"liqstress {name}"), anchor("command", name)),

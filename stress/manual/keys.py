@@ -13,7 +13,7 @@ from typing import Any
 
 from stress.manual.markdown import anchor, code, heading, link, named, one_line, prose, table
 from stress.policies import Policy
-from stress.schema import schema
+from stress.schema import Described, schema
 from stress.suite import Suite
 
 Node = Mapping[str, Any]
@@ -41,8 +41,8 @@ def key_pages() -> dict[str, str]:
     parts = [
         _front(run),
         *(_section(name, defs[name], places[name]) for name in single),
-        _written("A policy's file", Policy.model_json_schema(), "Policy"),
-        _written("A suite's file", Suite.model_json_schema(), "Suite"),
+        _written("A policy's file", Policy.model_json_schema(schema_generator=Described), "Policy"),
+        _written("A suite's file", Suite.model_json_schema(schema_generator=Described), "Suite"),
     ]
     return {"config": "\n".join(parts), **pages}
 

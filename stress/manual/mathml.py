@@ -6,6 +6,7 @@ The conversion is that of docutils, which Sphinx needs anyway.
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 from docutils import nodes
@@ -15,6 +16,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 
 _log = logging.getLogger(__name__)
+_BARS = re.compile(r"<mo(?: stretchy=\"false\")?>\|</mo>(.*?)<mo(?: stretchy=\"false\")?>\|</mo>", re.DOTALL)
+"""Bars of an absolute value: without a form they are set apart like an operator."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -36,7 +39,8 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 def _converted(node: nodes.Element, *, as_block: bool = False) -> str:
     """MathML of a node, or its LaTeX and a warning where that cannot be converted."""
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        made = tex2mathml(node.astext(), as_block=as_block)
+        return _BARS.sub(r'<mo form="prefix">|</mo>\1<mo form="postfix">|</mo>', made)
     except MathError as error:
         _log.warning("%s: %s", error, node.astext(), location=node)
         return html.escape(node.astext())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 
@@ -9,31 +10,37 @@ from stress.comparison import Comparison, Difference
 from stress.report import pictures
 from stress.report.document import Block, Bullets, Entry, Figure, Paragraph, Table, entry
 from stress.report.facts import Cell
+from stress.report.fits import fits
 from stress.report.front import in_short
+from stress.report.given import Sheet, number_of
 from stress.report.language import packaged
 from stress.report.quantities import Fact, Form
-from stress.report.story import Sheet, Story, number_of
+from stress.report.story import Story
 
 _ACROSS = 3
 """Policies side by side in one table."""
+_WIDE, _ACROSS_ROWS = 9, 6
+"""Columns of a file that are too many for a page, and its rows side by side where they stand across."""
 _FORMS: dict[str, Form] = {"usd": "usd", "share": "percent", "accounts": "count"}
+_LOWEST = re.compile(r"lowest (\w+), from the start")
+"""A difference that is named after an asset."""
 _CHECKS = ("paths", "failed", "effective_paths", "ledger_residual")
 
 
 def reverse(story: Story) -> Iterator[Block]:
     """A frontier that was given, its first two columns of numbers that vary as a figure; nothing without one."""
-    sheet, text = story.frontier, story.language.text
+    sheet, text = story.given.frontier, story.language.text
     if sheet is None:
         return
     yield Paragraph(text("section.reverse.intro", file=sheet.name))
-    table = _sheet(story, sheet, text("section.reverse.table"))
+    table, *more = _sheet(story, sheet, text("section.reverse.table"))
     columns = [[number_of(row[i]) for row in sheet.rows] for i, _ in enumerate(sheet.columns)]
     varying = [i for i, column in enumerate(columns) if None not in column and len(set(column)) > 1]
     if len(varying) < 2:
-        yield table
+        yield from (table, *more)
         return
     x, y = ([value or 0.0 for value in columns[i]] for i in varying[:2])
-    names = {"x": sheet.columns[varying[0]], "y": sheet.columns[varying[1]]}
+    names = {axis: _what(sheet, place) for axis, place in zip("xy", varying, strict=False)}
     first, last = (story.language.digits(f"{value:,.6g}") for value in (y[0], y[-1]))
     yield Figure(
         "frontier",
@@ -42,10 +49,17 @@ def reverse(story: Story) -> Iterator[Block]:
         pictures.line(x, y, names, story.language, "frontier"),
         table,
     )
+    yield from more
 
 
-def _sheet(story: Story, sheet: Sheet, caption: str) -> Table:
-    """A file as a table, numbers in the reader's digits."""
+def _what(sheet: Sheet, place: int) -> str:
+    """What a column is of; `value`, as `reverse` writes it, is that of the lever beside it."""
+    name = sheet.columns[place]
+    return sheet.rows[0][sheet.columns.index("lever")] if name == "value" and "lever" in sheet.columns else name
+
+
+def _sheet(story: Story, sheet: Sheet, caption: str) -> list[Table]:
+    """A file as a table, numbers in the reader's digits; a wide one as several, columns down, without empty ones."""
 
     def shown(text: str, place: str) -> Entry:
         value = number_of(text)
@@ -57,7 +71,21 @@ def _sheet(story: Story, sheet: Sheet, caption: str) -> Table:
         [shown(text, f"{sheet.name}|{i}|{column}") for column, text in zip(sheet.columns, row, strict=True)]
         for i, row in enumerate(sheet.rows, start=1)
     ]
-    return Table(caption, sheet.columns, rows, sheet.name)
+    if len(sheet.columns) <= _WIDE:
+        return [Table(caption, sheet.columns, rows, sheet.name)]
+    parts = [range(i, min(i + _ACROSS_ROWS, len(rows))) for i in range(0, len(rows), _ACROSS_ROWS)]
+    return [
+        Table(
+            caption,
+            [story.language.text("section.reverse.row"), *(str(row + 1) for row in part)],
+            [
+                [Entry(column), *(rows[row][i] for row in part)]
+                for i, column in enumerate(sheet.columns) if any(row[i] for row in sheet.rows)
+            ],
+            sheet.name,
+        )
+        for part in parts
+    ]  # fmt: skip
 
 
 def comparison(story: Story) -> Iterator[Block]:
@@ -90,6 +118,8 @@ def _compared(story: Story, found: Comparison, some: Sequence, across: Sequence[
     """A measure in the base, and its change under some policies."""
     language, first = story.language, across[0]
     name = language.known(f"difference.{first.name}", first.name)
+    if lowest := _LOWEST.fullmatch(first.name):
+        name = language.text("difference.lowest", asset=lowest[1])
     unit = " [USD]" if first.unit == "usd" else ""
     base = Entry(language.number(first.base, _FORMS[first.unit]), number=True)
     changes = [
@@ -131,11 +161,12 @@ def validation(story: Story) -> Iterator[Block]:
     yield Table(text("section.validation.checks"), heads, rows, story.source(story.cells[0]))
     for cell in story.firsts:
         yield from _beside(story, cell)
-    if story.validation is None:
+    sheet = story.given.validation
+    if sheet is None:
         yield Paragraph(text("section.validation.no_reference"))
     else:
-        yield _sheet(story, story.validation, text("section.validation.reference", file=story.validation.name))
-    yield Paragraph(text("section.validation.fits"))
+        yield from _sheet(story, sheet, text("section.validation.reference", file=sheet.name))
+    yield from fits(story)
 
 
 def _beside(story: Story, cell: Cell) -> Iterator[Table]:

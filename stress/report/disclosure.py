@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from stress.report.frameworks import Field, fields, fields_of, framework_name
+from stress.report.given import Sheet, number_of
 from stress.report.quantities import METHODS, QUANTITIES, Fact, exactly
-from stress.report.story import Sheet, number_of
 
 CONFIDENCE = 0.95
 """Of all intervals."""
@@ -140,8 +140,9 @@ def files(runs: Sequence[Provenance], rows: Sequence[Row]) -> dict[str, bytes]:
         key = f"{row.framework}|{row.field}"
         given[key] = given.get(key, 0) + 1
     mapped = [
-        {"framework": framework_name(field.framework), "field": field.field, "title": field.title,
-         "applies": field.applies, "maps_to": field.maps_to, "quantities": " ".join(field.quantities),
+        {"framework": framework_name(field.framework), "field": field.field, "checked": field.checked,
+         "title": field.title, "applies": field.applies, "maps_to": field.maps_to,
+         "quantities": " ".join(field.quantities),
          "rows": given.get(f"{framework_name(field.framework)}|{field.field}", 0), "reason": field.reason}
         for field in fields()
     ]  # fmt: skip

@@ -17,7 +17,7 @@ from stress.intervals import Estimate, quantile_intervals
 from stress.paired import mean_intervals
 from stress.report.language import packaged
 from stress.report.quantities import LEVELS, Fact, exactly
-from stress.results import by_path, read, sound, weights
+from stress.results import by_path, in_memory, read, sound, weights
 from stress.spec import validate
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 Found = tuple[str, Estimate, Mapping[str, str]]
 """A quantity, its value, and what it is of: `venue`, `pool`, `item`."""
+_OFTEN = ("liquidation_volume", "open_interest", "adl_volume", "deficit", "socialised_loss", "fund_equity")
+"""Variables from which several numbers are read."""
 _FAN = {0.5: "fan_q50", 0.95: "fan_q95", 0.99: "fan_q99"}
 
 
@@ -50,8 +52,9 @@ class Cell:
 
 def facts_of(cell: Cell) -> Iterator[Fact]:
     """All numbers of a cell but those of the funds' adequacy."""
-    kept = sound(cell.ds)
-    weight, summary = weights(kept), risk.summary(cell.ds)
+    ds = in_memory(cell.ds, *_OFTEN)
+    kept, summary = sound(ds), risk.summary(ds)
+    weight = weights(kept)
     config, hourly = cell.config, by_path(kept, "liquidation_volume", "hour", "venue", "asset")
     parts = (
         _quality(kept, summary),
@@ -107,10 +110,11 @@ def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any], hourl
     mean = np.tensordot(weight, volume, 1)
     whole, sides = mean.sum(), list(ds["side"].values)
     share = mean / whole if whole > 0 else np.full_like(mean, np.nan)
-    interest = np.tensordot(weight, read(ds, "open_interest").isel(hour=0).values.astype(np.float64), 1)
+    share_of = weight / weight.sum()
+    interest = np.tensordot(share_of, read(ds, "open_interest").isel(hour=0).values.astype(np.float64), 1)
     yield "share_long", exactly(share[..., sides.index("long")].sum()), {}
     largest = _largest_day(hourly.sum(axis=(2, 3)))
-    yield "day_of_interest", exactly(weight @ largest / interest.sum() if interest.sum() else np.nan), {}
+    yield "day_of_interest", exactly(share_of @ largest / interest.sum() if interest.sum() else np.nan), {}
     for a, asset in enumerate(ds["asset"].values):
         yield "share_asset", exactly(share[:, a].sum()), {"item": str(asset)}
     worst = hourly.max(axis=1)

@@ -18,6 +18,8 @@ class Field(Spec):
     framework: Framework
     field: str
     """Its number or name in the framework."""
+    checked: str = ""
+    """What was published under this number and compared with the title; of most sub-numbers nothing was found."""
     title: str
     applies: Literal["yes", "in part", "no"]
     maps_to: str

@@ -23,9 +23,11 @@ def summary(story: Story) -> Iterator[Block]:
     """The answer, what comes out in short, and whether each fund is enough."""
     text, cell = story.language.text, story.worst
     if story.several:
+        scenarios, policies = len(story.firsts), len(story.cells) // len(story.firsts)
+        kind = "several_rules" if scenarios == 1 else "several_scenarios" if policies == 1 else "several"
         yield Paragraph(
-            text("section.summary.several", scenarios=len(story.firsts), policies=len(story.cells) // len(story.firsts),
-                 scenario=cell.scenario)
+            text(f"section.summary.{kind}", scenarios=scenarios, policies=policies, scenario=cell.scenario,
+                 policy=cell.policy)
         )  # fmt: skip
     yield Paragraph(_volume(story, cell), lead=True)
     yield Paragraph(_funds(story, cell), lead=True)
@@ -33,7 +35,9 @@ def summary(story: Story) -> Iterator[Block]:
     yield _enough(story, cell)
     found = [source for first in story.firsts for source in sources(first.config)]
     assumed = sum(source.trust in ("assumed", "none") for source in found)
-    yield Paragraph(text("section.summary.caution", assumed=assumed, sources=len(found)))
+    fresh = any((each.config.get("behaviour") or {}).get("inflow") for each in story.cells)
+    book = text(f"section.summary.{'fresh' if fresh else 'aging'}")
+    yield Paragraph(text("section.summary.caution", assumed=assumed, sources=len(found), book=book))
 
 
 def _volume(story: Story, cell: Cell) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,13 +12,14 @@ from stress.report import annex, back, disclosure, front, method, results
 from stress.report.adequacy import adequacy
 from stress.report.document import Block, Document, Paragraph, Section, numbered
 from stress.report.facts import Cell, facts_of
+from stress.report.given import Given, read_given
 from stress.report.html import page
 from stress.report.inputs import cells
 from stress.report.language import Language, packaged, read_language
 from stress.report.looks import Templates, read_templates
 from stress.report.pdf import check_fonts, pdf
 from stress.report.quantities import Facts
-from stress.report.story import Sheet, Story
+from stress.report.story import Story
 from stress.spec import InputError, RunError
 
 _SECTIONS: dict[str, Callable[[Story], Iterator[Block]]] = {
@@ -53,6 +53,8 @@ def report(
     logo: str | Path | None = None,
     frontier: str | Path | None = None,
     validation: str | Path | None = None,
+    fit: str | Path | None = None,
+    likeness: str | Path | None = None,
     cover: bool = False,
 ) -> list[Path]:
     """Write `report.html`, `report.pdf` and `disclosure/` of finished runs; the same runs give the same bytes.
@@ -65,6 +67,8 @@ def report(
         logo: Picture for the head of the report.
         frontier: CSV of a reverse-stress frontier.
         validation: CSV of `liqstress validate --csv`.
+        fit: TOML of `liqstress fit-shocks`, of the shock of a run.
+        likeness: JSON of `liqstress compare-shock --json`.
         cover: Set funds against their largest accounts where these are a synthetic population too.
 
     Returns:
@@ -75,19 +79,17 @@ def report(
     """
     looks = read_templates(templates, logo)
     words = read_language(language, looks.folder)
-    sheets = [None if file is None else read_sheet(Path(file)) for file in (frontier, validation)]
+    given = read_given(frontier, validation, fit, likeness)
     _check_sections(words)
     check_fonts(words, looks)
     try:
-        story = _story(cells(runs), words, *sheets, cover=cover)
+        story = _story(cells(runs), words, given, cover=cover)
     except RunError as error:
         raise InputError(str(error)) from None
     return _write(Path(out), files_of(story, looks))
 
 
-def _story(
-    found: Sequence[Cell], language: Language, frontier: Sheet | None, validation: Sheet | None, *, cover: bool
-) -> Story:
+def _story(found: Sequence[Cell], language: Language, given: Given, *, cover: bool) -> Story:
     facts, adequacies = Facts(), {}
     for cell in found:
         for fact in facts_of(cell):
@@ -100,7 +102,7 @@ def _story(
         for fact in back.change_facts(each):
             facts.put(fact)
     configs = {_config_file(cell, alone=len(found) == 1): cell for cell in found}
-    return Story(found, facts, adequacies, comparisons, language, frontier, validation, configs)
+    return Story(found, facts, adequacies, comparisons, language, given, configs)
 
 
 def _comparisons(found: Sequence[Cell]) -> Iterator[Comparison]:
@@ -121,7 +123,7 @@ def files_of(story: Story, looks: Templates) -> dict[str, bytes]:
     document, language = document_of(story), story.language
     found = {"report.html": page(document, language, looks).encode(), "report.pdf": pdf(document, language, looks)}
     labels = tomllib.loads(packaged("texts", "en.toml").decode("utf-8"))["quantity"]
-    rows = disclosure.rows_of(story.facts, labels, story.frontier)
+    rows = disclosure.rows_of(story.facts, labels, story.given.frontier)
     runs = [_provenance(file, cell) for file, cell in story.configs.items()]
     found |= {f"disclosure/{name}": data for name, data in disclosure.files(runs, rows).items()}
     return found | {f"disclosure/{file}": annex.config_toml(cell).encode() for file, cell in story.configs.items()}
@@ -177,22 +179,6 @@ def _check_sections(language: Language) -> None:
                 f"texts of language '{language.code}': sections names '{name}', expected one of "
                 f"{', '.join(_SECTIONS)}, or one with a table [section.{name}] of title and text. Correct it."
             )
-
-
-def read_sheet(file: Path) -> Sheet:
-    """A CSV with a head; `InputError` where it is none."""
-    try:
-        head, *rows = list(csv.reader(file.read_text(encoding="utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{file}: cannot be read ({error}). Give a readable CSV file.") from None
-    except ValueError:
-        raise InputError(f"{file}: is empty, expected a line of column names and rows. Give another file.") from None
-    for number, row in enumerate(rows, start=2):
-        if len(row) != len(head):
-            raise InputError(f"{file}: line {number} has {len(row)} values, expected {len(head)}. Mend the line.")
-    if not rows or len(set(head)) < len(head):
-        raise InputError(f"{file}: expected at least one row, and columns of different names. Give another file.")
-    return Sheet(file.name, head, rows)
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:

@@ -188,7 +188,7 @@ def concentration(story: Story) -> Iterator[Block]:
         shares: list[tuple[str, Fact]] = [(text("section.concentration.longs"), story.sure("share_long", cell))]
         shares += [(fact.item, fact) for fact in story.facts.items("share_asset", cell.scenario, cell.policy)]
         rows = [[Entry(label), entry(fact, language)] for label, fact in shares]
-        heads = ["", text("section.concentration.share")]
+        heads = [text(f"section.concentration.{name}") for name in ("of", "share")]
         caption = text("section.concentration.shares", scenario=cell.scenario)
         yield Table(caption, heads, rows, story.source(cell))
         markets = [

@@ -30,7 +30,15 @@ class Source(NamedTuple):
 
 def sources(config: Mapping[str, Any]) -> list[Source]:
     """Every table with a source, in the order of the config; one that could name its source and does not has none."""
-    return list(_sources(config, ""))
+    found = list(_sources(config, ""))
+    trusts = {source.place: source.trust for source in found}
+    return [source._replace(trust=trusts.get(_sibling(source), source.trust)) for source in found]
+
+
+def _sibling(source: Source) -> str:
+    """The table beside it whose source it repeats by name, as in `as BTC`."""
+    words = source.text.split()
+    return f"{source.place.rpartition('.')[0]}.{words[1]}" if len(words) == 2 and words[0] == "as" else ""
 
 
 def _sources(node: Any, place: str) -> Iterator[Source]:

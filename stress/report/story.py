@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,17 +9,9 @@ from stress.comparison import Comparison
 from stress.report.adequacy import Adequacy
 from stress.report.document import Entry, Table, entry, head
 from stress.report.facts import Cell
+from stress.report.given import Given
 from stress.report.language import Language
 from stress.report.quantities import Fact, Facts
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A file of figures that was given: a frontier, or reference cases."""
-
-    name: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -34,8 +25,7 @@ class Story:
     comparisons: Sequence[Comparison]
     """One a scenario, where there are several policies."""
     language: Language
-    frontier: Sheet | None = None
-    validation: Sheet | None = None
+    given: Given = field(default_factory=Given)
     configs: Mapping[str, Cell] = field(default_factory=dict)
     """The cell whose config stands in a file of the disclosure, by its name."""
 
@@ -116,12 +106,3 @@ class Story:
             "words.source_run", name=attrs["name"], paths=self.language.count(paths.value) + left, seed=attrs["seed"],
             version=attrs.get("liqstress_version", "–"),
         )  # fmt: skip
-
-
-def number_of(text: str) -> float | None:
-    """A cell of a file as a number; nothing where it is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
