@@ -23,10 +23,16 @@ Block = Callable[..., Any]
 def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """Everything of some paths; those that only fill up a block stand still, and cost little."""
     import jax.numpy as jnp
+    from stress_kernels.recovery import simulate_on
     from stress_kernels.simulate import simulate
 
     log, log_weight = shock.drawn(keys)
-    outputs = simulate(jnp.where(wanted, log, 0.0), ladders, world, accounts)
+    log = jnp.where(wanted, log, 0.0)
+    if shock.after is None:
+        outputs = simulate(log, ladders, world, accounts)
+    else:
+        after, nearer = shock.after.drawn(keys, log)
+        outputs = simulate_on(log, jnp.where(wanted, after, 0.0), nearer, ladders, world)
     return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 

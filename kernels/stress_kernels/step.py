@@ -87,8 +87,8 @@ def step(
     if memory.halts is not None and world.breakers is not None:
         halts, liquidates, widened = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
         memory = replace(memory, halts=halts)
-    absent = None if mood is None else mood.absent
-    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened, absent)
+    absent, nearer = (None, None) if mood is None else (mood.absent, mood.nearer)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened, absent, nearer)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
