@@ -27,7 +27,7 @@ from stress.recorded import BlockBootstrap, Recorded, Replay
 from stress.sampling import Sampling, check_sampling
 from stress.scenarios import Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
-from stress.variables import Names
+from stress.variables import Names, check_kept
 from stress.venues import Venue
 
 
@@ -198,6 +198,7 @@ class Run(Spec):
         self._check_contracts()
         if self.behaviour is not None:
             self.behaviour.check(self.step_seconds, self.shock, list(self.assets))
+        check_kept(self.keep, self.recovery_days)
         check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
         if self.sampling is not None:
             check_sampling(self.sampling, self.shock, list(self.assets), self.paths, self.chunk)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, acco
     if shock.after is None:
         outputs = simulate(log, ladders, world, accounts)
     else:
-        after, nearer = shock.after.drawn(keys, log)
-        outputs = simulate_on(log, jnp.where(wanted, after, 0.0), nearer, ladders, world)
+        later = shock.after.drawn(keys, log)
+        outputs = simulate_on(log, replace(later, log=jnp.where(wanted, later.log, 0.0)), ladders, world)
     return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 

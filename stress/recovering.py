@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from stress_kernels.ladder import Ladders
 from stress_kernels.pytree import host, pytree, static
-from stress_kernels.recovery import Comeback, Recovery
+from stress_kernels.recovery import HOURS, Comeback, Later, Recovery
 
 from stress.collateral import AllAccounts
 from stress.config import Run
@@ -47,8 +47,8 @@ class Aftershock:
     each: int = static()
     """Steps in an hour of the run."""
 
-    def drawn(self, keys: Array, log: Array) -> tuple[Array, Array]:
-        """Log index after each step (step a p), from 0 on, and by how much nearer triggers are in it.
+    def drawn(self, keys: Array, log: Array) -> Later:
+        """What moves the indices of some paths.
 
         Args:
             keys: One a path, the run's own.
@@ -56,7 +56,8 @@ class Aftershock:
         """
         own = jax.vmap(lambda key: jax.random.fold_in(key, _STREAM))(keys)
         after = self.shock.paths(own)
-        root = jnp.sqrt(1 + (self.excess(log) - 1) * self.left[:, None, None])
+        excess = self.excess(log)
+        root = jnp.sqrt(1 + (excess - 1)[None] * self.left[:, None, None])
 
         def move(level: Array, at: tuple[Array, Array]) -> tuple[Array, Array]:
             moved, root = at
@@ -65,12 +66,16 @@ class Aftershock:
 
         moves = jnp.diff(after, axis=0, prepend=jnp.zeros_like(after[:1]))
         _, scaled = jax.lax.scan(move, jnp.zeros_like(after[0]), (moves, root))
-        return scaled, self.nearer[:, None] * root
+        return Later(
+            log=scaled,
+            nearer=self.nearer[None, :, None] * root,
+            volatility=jnp.sqrt(HOURS * self.hourly[:, None] * excess),
+        )
 
     def excess(self, log: Array) -> Array:
         """x of each asset and path (a p)."""
         hours = jnp.concatenate([jnp.zeros_like(log[:1]), log[self.each - 1 :: self.each]])
-        squares = jnp.diff(hours, axis=0) ** 2 / self.hourly[:, None]
+        squares = jnp.diff(hours, axis=0) ** 2 / self.hourly[None, :, None]
 
         def add(sum: Array, at: tuple[Array, Array]) -> tuple[Array, None]:
             square, weight = at

@@ -39,7 +39,7 @@ def coords(run: Run) -> dict[str, np.ndarray]:
     pools = [f"{venue}/{pool.name}" for venue, spec in run.venues.items() for pool in spec.pools]
     layers = WITH_VAULT if any(venue.vault for venue in run.venues.values()) else LAYERS
     found = labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools, layers)
-    return found | ({"day": np.arange(1, run.recovery_days + 1)} if run.recovery_days else {})
+    return found | ({"day": np.arange(run.recovery_days + 1)} if run.recovery_days else {})
 
 
 def labels(

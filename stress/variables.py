@@ -141,14 +141,14 @@ _DAYS = (
         "path day asset",
         "float32",
         "1",
-        "root of the sum of the index's squared log-returns of the day's steps",
+        "root of the sum of the index's squared log-returns of the day's steps; at day 0 what the days begin with",
     ),
     _variable(
         "recovery_liquidation_volume",
         "path day venue asset side",
         "float32",
         "USD",
-        "forced closings of the day when executed",
+        "forced closings of the day when executed; at day 0 of the run's last 24 hours",
     ),
     _variable(
         "recovery_fund_equity", "path day pool", "float64", "USD", "insurance fund's equity at the end of the day"
@@ -171,13 +171,27 @@ def _known(names: Many[str]) -> Many[str]:
 
 Names = Annotated[Many[str], AfterValidator(_known)]
 """Some of the variables."""
+
+
+def check_kept(names: Many[str], days: int) -> None:
+    """`ValueError` where variables of days after the last hour are to be kept, and there are none."""
+    for name in names:
+        if name in OF_RECOVERY and not days:
+            raise ValueError(
+                f"keep: {name!r} is of days after the last hour, expected behaviour.recovery, which says how many. "
+                "Add that, or leave out the variable."
+            )
+
+
 ALWAYS = ("log_weight", "status")
 """Kept whatever a config says: what a path counts, and whether it does."""
 
 COORDINATES: Mapping[str, Variable] = {
     "path": Variable("path", ("path",), "int64", "1", "number of the path; with the seed it fixes the random draws"),
     "hour": Variable("hour", ("hour",), "int64", "h", "hours since the start, at the beginning of the hour"),
-    "day": Variable("day", ("day",), "int64", "day", "days since the last hour, at the end of the day"),
+    "day": Variable(
+        "day", ("day",), "int64", "day", "days since the last hour, at the end of the day; 0: as it leaves things"
+    ),
     "venue": Variable("venue", ("venue",), "str", "", "exchange"),
     "asset": Variable("asset", ("asset",), "str", "", "underlying"),
     "side": Variable("side", ("side",), "str", "", "side of the position that was closed"),

@@ -66,7 +66,7 @@ def _samples(
         there = range(first, (number + 1) * each) or [oldest]
         latest_first.append(add_up(basis[jnp.array([k % size for k in there])], 0) / len(there))
     samples = jnp.stack(latest_first)
-    within = jnp.arange(len(samples))[:, None] < coarse.rules.mark_window
+    within = jnp.arange(len(samples))[:, None] < coarse.rules.mark_window[None]
     total = add_up(jnp.where(within[..., None, None], samples, 0.0), 0)
     places = jnp.array([(steps - 1 - i) % coarse.window for i in range(len(samples))])
     return jnp.zeros((coarse.window, *basis.shape[1:]), basis.dtype).at[places].set(samples), total

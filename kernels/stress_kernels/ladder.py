@@ -15,6 +15,8 @@ length 1 but the last (`ladder_lanes.py`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -75,6 +77,10 @@ class Ladders:
             return of_table
         copies = self.copies.reshape(*self.copies.shape[:4], *(1,) * (of_table.ndim - 5), -1)
         return of_table * copies
+
+    def of_paths(self, chosen: Int[Array, " n"]) -> Ladders:
+        """Those of some paths."""
+        return self if self.copies is None else replace(self, copies=self.copies[..., chosen])
 
 
 def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> Float[Array, "*b w"]:

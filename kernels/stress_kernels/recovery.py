@@ -56,6 +56,18 @@ class Recovery:
 
 
 @pytree
+class Later:
+    """What moves prices after the last hour."""
+
+    log: Float[Array, "later a p"]
+    """Log index without impact after each step, relative to the last hour's end."""
+    nearer: Float[Array, "later a p"]
+    """By how much nearer triggers are for what a path does between these steps [log]."""
+    volatility: Float[Array, "a p"]
+    """Daily, with which it begins [1]."""
+
+
+@pytree
 class Day:
     """A path between two days."""
 
@@ -64,29 +76,23 @@ class Day:
     """As in `Ladders`."""
 
 
-def simulate_on(
-    exogenous: Float[Array, "step a p"],
-    after: Float[Array, "later a p"],
-    nearer: Float[Array, "later a p"],
-    ladders: Ladders,
-    world: World,
-) -> Outputs:
+def simulate_on(exogenous: Float[Array, "step a p"], later: Later, ladders: Ladders, world: World) -> Outputs:
     """Run every path through all hours, and on through the days of the recovery; accounts on ladders alone.
 
     Args:
         exogenous: Log index without impact after each step, relative to the start.
-        after: The same of the steps of the recovery, relative to its beginning.
-        nearer: By how much nearer triggers are for what a path does between these steps [log].
+        later: What moves it then.
 
     Returns:
-        Arrays of `simulate`, and those of days, named `recovery_...`, days first and paths last.
+        Arrays of `simulate`, and those of days, named `recovery_...`, days first and paths last. Day 0 is how the last
+        hour leaves things, with the volume of the last 24 hours.
     """
     rule = world.recovery
     assert rule is not None
     outputs, carry, like = through_hours(exogenous, ladders, world)
     held = quantity(total_row(ladders))
     ladders = joined(ladders, inflow_of(world))
-    steps = _steps(exogenous, after, nearer, world, rule)
+    steps = _steps(exogenous, later, world, rule)
     carry = _slowed(carry, world, rule.world)
     carry, like, ladders = _with_room(carry, like, ladders, rule)
     spread = spread_out(rule.world, steps_in_one(world, rule.world))
@@ -103,8 +109,10 @@ def simulate_on(
         now = replace(now, carry=carry)
         return now, _report(carry, unpack(carry.record, like), squares, counted, spread)
 
-    copies = jnp.ones_like(carry.state.reach)
-    now, daily = jax.lax.scan(day, Day(carry, copies), (jnp.arange(rule.days), steps))
+    first = _report(carry, unpack(carry.record, like), later.volatility**2, ladders, spread)
+    first["recovery_liquidation_volume"] = jnp.sum(outputs["liquidation_volume"][-HOURS:], axis=0)
+    now, daily = jax.lax.scan(day, Day(carry, jnp.ones_like(carry.state.reach)), (jnp.arange(rule.days), steps))
+    daily = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, daily)
     residual = jnp.maximum(outputs["ledger_residual"], jnp.max(daily.pop("ledger_residual"), axis=0))
     sound = jnp.maximum(outputs["status"], status(now.carry, residual))
     return outputs | daily | {"ledger_residual": residual, "status": sound}
@@ -161,23 +169,19 @@ def _with_room(carry: Carry, like: Record, ladders: Ladders, rule: Recovery) -> 
 
 
 def _steps(
-    exogenous: Float[Array, "step a p"],
-    after: Float[Array, "later a p"],
-    nearer: Float[Array, "later a p"],
-    world: World,
-    rule: Recovery,
+    exogenous: Float[Array, "step a p"], later: Later, world: World, rule: Recovery
 ) -> tuple[Array, Array, Mood]:
     """What the exogenous path alone decides of every step: by day, by hour, by step.
 
     The depth divisor asks for the return of five minutes: of a longer step it is taken to be as many of its standard
     deviations.
     """
-    coarse = rule.world
+    coarse, after = rule.world, later.log
     lag = 3600 * coarse.five_minutes / coarse.steps_per_hour
     mood = moods(_ages(exogenous, after, world, coarse), coarse.behaviour)
     depth = depth_of_steps(after * min(1.0, 300 / lag) ** 0.5, mood, coarse)
     shape = (rule.days, HOURS, coarse.steps_per_hour, *after.shape[1:])
-    steps = exogenous[-1] + after, depth, replace(mood, nearer=nearer)
+    steps = exogenous[-1:] + after, depth, replace(mood, nearer=later.nearer)
     return jax.tree.map(lambda x: x.reshape(shape), steps)
 
 
@@ -190,7 +194,7 @@ def _ages(exogenous: Float[Array, "step a p"], after: Float[Array, "later a p"],
         return of
 
     def since(lasting: Array, age: Array | None, earlier: Array | None) -> Array | None:
-        return None if age is None or earlier is None else jnp.minimum(age, earlier[-1] + number / lasting)
+        return None if age is None or earlier is None else jnp.minimum(age, earlier[-1:] + number / lasting)
 
     makers, holders = behaviour.makers, behaviour.deleveraging
     return Ages(
