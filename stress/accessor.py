@@ -205,6 +205,12 @@ class Pictures:
 
         return collateral_sold(self._ds, ax)
 
+    def recovery(self, ax: Axes | None = None) -> Axes:
+        """Volatility, open interest and leverage in the days after the last hour."""
+        from stress.plots_days import recovery
+
+        return recovery(self._ds, ax)
+
 
 def _quantiles(values: np.ndarray, levels: Sequence[float], weight: np.ndarray) -> list[Estimate]:
     return list(intervals.quantile_intervals(values, levels, weight).values())

@@ -15,6 +15,7 @@ from stress.behaviour import Inflow as InflowRule
 from stress.book import Schedule
 from stress.config import Run
 from stress.portfolio import Positions
+from stress.recovery import OpenInterest
 from stress.spec import InputError
 from stress.triggers import maintenance
 
@@ -76,25 +77,44 @@ def fresh_positions(
             f"behaviour.{name} is of accounts with one linear position, backed by USD, at venues without a vault, "
             "expected any such account. Add some, or leave it out."
         )
-    return None if rules.inflow is None else _cohort(run, rules.inflow, held, schedules, start)
+    if (rule := rules.inflow) is None:
+        return None
+    share = rule.per_day * rule.held_hours / 24 / rule.cohorts
+    return _cohort(run, rule, "inflow", share, rule.long_share, held, schedules, start)
+
+
+def returning_positions(
+    run: Run, held: Positions, schedules: Mapping[tuple[int, int], Schedule], start: Array
+) -> Positions | None:
+    """Accounts that stand for all of those at the start when positions come back, as if opened then; nothing where none
+    do. Arguments as in `fresh_positions`."""
+    rule = None if run.behaviour is None or run.behaviour.recovery is None else run.behaviour.recovery.open_interest
+    return None if rule is None else _cohort(run, rule, "recovery.open_interest", 1.0, None, held, schedules, start)
 
 
 def _cohort(
-    run: Run, rule: InflowRule, held: Positions, schedules: Mapping[tuple[int, int], Schedule], start: Array
+    run: Run,
+    rule: InflowRule | OpenInterest,
+    name: str,
+    share: float,
+    long_share: float | None,
+    held: Positions,
+    schedules: Mapping[tuple[int, int], Schedule],
+    start: Array,
 ) -> Positions:
+    """Accounts that together hold a share of what each market side held at the start, or of either side's part."""
     notional = np.zeros((len(run.venues), len(run.assets), 2))
     usd = np.abs(held.quantity) * held.count * start[held.asset]
     np.add.at(notional, (held.venue, held.asset, (held.quantity < 0).astype(int)), usd)
-    share = rule.per_day * rule.held_hours / 24 / rule.cohorts
-    if rule.long_share is not None:
-        notional = notional.sum(axis=2, keepdims=True) * [rule.long_share, 1 - rule.long_share]
+    if long_share is not None:
+        notional = notional.sum(axis=2, keepdims=True) * [long_share, 1 - long_share]
     parts = []
     for v, a, s in np.argwhere(notional > 0):
         schedule = schedules[int(v), int(a)]
         leverage = _leverages(rule, schedule)
         if not len(leverage):
             raise InputError(
-                f"behaviour.inflow.least_leverage is {rule.least_leverage:g}, expected less in "
+                f"behaviour.{name}.least_leverage is {rule.least_leverage:g}, expected less in "
                 f"{list(run.assets)[a]} at '{list(run.venues)[v]}', where maintenance of an account of "
                 f"{rule.account_usd:g} USD leaves no room. Lower it."
             )
@@ -106,7 +126,7 @@ def _cohort(
     return Positions(venue.astype(np.int32), asset.astype(np.int32), *numbers)
 
 
-def _leverages(rule: InflowRule, schedule: Schedule) -> Array:
+def _leverages(rule: InflowRule | OpenInterest, schedule: Schedule) -> Array:
     """Leverages that stand for equal notional, without those that maintenance leaves no room for."""
     quantile = (np.arange(rule.levels) + 0.5) / rule.levels
     leverage = rule.least_leverage * (rule.most_leverage / rule.least_leverage) ** quantile

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from stress.recovery import Recovery
 from stress.spec import Fraction, Number, Positive, Spec
 
 Part = Annotated[Number, Field(gt=0, lt=1)]
@@ -157,6 +158,21 @@ class Behaviour(Spec):
     makers_leave: MakersLeave | None = Field(default=None, exclude_if=lambda rule: rule is None)
     deleveraging: Deleveraging | None = Field(default=None, exclude_if=lambda rule: rule is None)
     inflow: Inflow | None = Field(default=None, exclude_if=lambda rule: rule is None)
+    recovery: Recovery | None = Field(default=None, exclude_if=lambda rule: rule is None)
+
+    def check(self, step_seconds: int, shock: Spec, assets: list[str]) -> None:
+        """`ValueError` unless it fits the steps, the shock and the assets of its run."""
+        if self.recovery is not None:
+            self.recovery.check(step_seconds, shock, assets)
+        if self.inflow is not None:
+            self.inflow.check(step_seconds)
+            if self.recovery is not None:
+                self.inflow.check(self.recovery.step_seconds)
+
+    @property
+    def days(self) -> int:
+        """Days that follow the last hour."""
+        return 0 if self.recovery is None else self.recovery.days
 
     @property
     def population(self) -> str:

@@ -58,6 +58,8 @@ class Book:
     """Positions with a stop order at the start, long and short, those at support levels included [USD]."""
     fresh: Ladders | None = None
     """Of accounts that are opened later, as if at the start, where there are any; one entry class."""
+    back: Ladders | None = None
+    """The same of accounts that come back after the last hour."""
 
 
 class PastTrigger(ValueError):
@@ -78,6 +80,7 @@ def compile_book(
     dtype: str,
     stops: StopOrders | None = None,
     fresh: Positions | None = None,
+    back: Positions | None = None,
 ) -> Book:
     """Sort all accounts into ladders; stop orders, where there are any, into further ones behind them.
 
@@ -91,31 +94,37 @@ def compile_book(
         dtype: Of the tables.
         stops: Stop orders, where there are any.
         fresh: Accounts for ladders of their own, of the same size.
+        back: Others for further ones.
 
     Raises:
         PastTrigger: A position would be liquidated before the first step.
     """
     assets = len(start_price)
     sides = _sides(positions, schedules, start_price, venues, cells, entry_classes, stops)
-    others = {} if fresh is None else _sides(fresh, schedules, start_price, venues, cells, 1, None)
-    placed, probes = _place(sides | {_apart(key): side for key, side in others.items()}, cells)
+    others = [
+        {} if more is None else _sides(more, schedules, start_price, venues, cells, 1, None) for more in (fresh, back)
+    ]
+    apart = {_apart(key, i): side for i, several in enumerate(others) for key, side in several.items()}
+    placed, probes = _place(sides | apart, cells)
     kinds = 1 if stops is None else 2
     shape = venues, assets, 2
     ladders = _ladders(sides, schedules, placed, probes, (*shape, kinds * entry_classes), entry_classes, cells, dtype)
-    more = None
-    if fresh is not None:
-        mine = {key: placed[_apart(key)] for key in others if placed}
-        more = _ladders(others, schedules, mine, probes, (*shape, 1), 1, cells, dtype)
+    later: list[Ladders | None] = [None, None]
+    for i, more in enumerate((fresh, back)):
+        if more is not None:
+            mine = {key: placed[_apart(key, i)] for key in others[i] if placed}
+            later[i] = _ladders(others[i], schedules, mine, probes, (*shape, 1), 1, cells, dtype)
     notional = np.abs(positions.quantity) * start_price[positions.asset] * positions.count
     long_usd = float(notional[positions.quantity > 0].sum())
     stopped = [sum(float(x.orders.quantity.sum()) for key, x in sides.items() if key[2:] == (s, 1)) for s in (0, 1)]
     short_usd = float(notional.sum()) - long_usd
-    return Book(ladders, probes > 0, float(positions.count.sum()), long_usd, short_usd, (stopped[0], stopped[1]), more)
+    accounts, stops_usd = float(positions.count.sum()), (stopped[0], stopped[1])
+    return Book(ladders, probes > 0, accounts, long_usd, short_usd, stops_usd, *later)
 
 
-def _apart(key: Key) -> Key:
-    """A key of fresh accounts among those of the accounts at the start."""
-    return (*key[:2], key[2] + 2, key[3])
+def _apart(key: Key, which: int) -> Key:
+    """A key of later accounts among those of the accounts at the start."""
+    return (*key[:2], key[2] + 2 * (which + 1), key[3])
 
 
 def _sides(

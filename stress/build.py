@@ -12,7 +12,7 @@ from stress_kernels.accounts import Accounts
 from stress_kernels.ladder import CLASSES, Ladders
 from stress_kernels.world import World
 
-from stress.behaving import fresh_positions
+from stress.behaving import fresh_positions, returning_positions
 from stress.book import Book, PastTrigger, compile_book
 from stress.capping import capped
 from stress.closings import Schedule
@@ -35,6 +35,7 @@ from stress.history import recorded_log_prices
 from stress.holders import check_margins, with_top_ups
 from stress.money import currencies
 from stress.recorded import Replay, Window
+from stress.recovering import aftershock, recovering, refuse_unless_on_ladders
 from stress.rules import BARRIER, volatility, world_of
 from stress.sampled import sampled
 from stress.sampling import group_of
@@ -81,11 +82,13 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     start = _start_prices(run, recorded)
     everyone, schedules = with_top_ups(run, _everyone(run, start, single_on_ladders), start), _schedules(run)
     check_margins(run, everyone)
+    refuse_unless_on_ladders(run, everyone)
     try:
         book = compile_book(
             everyone.ladder, schedules, start, len(run.venues), run.ladder.rungs, run.ladder.entry_classes, run.dtype,
             stop_orders(run),
             fresh_positions(run, everyone.ladder, schedules, start),
+            returning_positions(run, everyone.ladder, schedules, start),
         )  # fmt: skip
     except PastTrigger as error:
         raise _past_trigger(run, everyone, error) from None
@@ -98,10 +101,13 @@ def build(run: Run, *, single_on_ladders: bool = True) -> Built:
     _check_chunk(run, together)
     _check_groups(run, together)
     grid = Grid(list(run.assets), run.horizon_hours, run.step_seconds, run.dtype)
+    lanes = _LANES if accounts is None else _LANES_WITH_ACCOUNTS
+    recovery = recovering(run, held, money, lanes, book.fresh, book.back)
+    shock = sampled(compile_shock(run.shock, grid, recorded), run.shock, run.sampling, grid)
     return Built(
-        world=world_of(run, held, money, _LANES if accounts is None else _LANES_WITH_ACCOUNTS, book.fresh),
+        world=replace(world_of(run, held, money, lanes, book.fresh), recovery=recovery),
         ladders=book.ladders,
-        shock=sampled(compile_shock(run.shock, grid, recorded), run.shock, run.sampling, grid),
+        shock=replace(shock, after=aftershock(run, recovery)),
         book=book,
         start_price=start,
         accounts=accounts,

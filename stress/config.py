@@ -27,7 +27,7 @@ from stress.recorded import BlockBootstrap, Recorded, Replay
 from stress.sampling import Sampling, check_sampling
 from stress.scenarios import Shock
 from stress.spec import BLOCK, Fraction, InputError, Many, NonNegative, Number, Positive, Spec, read_toml, validate
-from stress.variables import Names
+from stress.variables import Names, check_kept
 from stress.venues import Venue
 
 
@@ -196,12 +196,18 @@ class Run(Spec):
                 "prices.dir is missing, the folder of the price files was expected. Add it, or give --prices DIR."
             )
         self._check_contracts()
-        if self.behaviour is not None and self.behaviour.inflow is not None:
-            self.behaviour.inflow.check(self.step_seconds)
+        if self.behaviour is not None:
+            self.behaviour.check(self.step_seconds, self.shock, list(self.assets))
+        check_kept(self.keep, self.recovery_days)
         check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
         if self.sampling is not None:
             check_sampling(self.sampling, self.shock, list(self.assets), self.paths, self.chunk)
         return self
+
+    @property
+    def recovery_days(self) -> int:
+        """Days that follow the last hour."""
+        return 0 if self.behaviour is None else self.behaviour.days
 
     def _check_contracts(self) -> None:
         """`ValueError` unless spot volumes are those of assets without a perpetual, and a population's is linear."""

@@ -55,6 +55,7 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
         store: Its zarr store.
         picture: Its PNG; the SVG lies beside it.
     """
+    from stress.console_days import day_rows
     from stress.results import group_of
     from stress.risk import summary_table
 
@@ -78,6 +79,11 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
     for prefix, title in _ACROSS.items():
         if any(row.group.startswith(prefix) for row in rows):
             out.print(_across(title, prefix, rows))
+    if (days := day_rows(ds)) is not None:
+        table = figures_table(days.title, *days.columns)
+        for row in days.rows:
+            table.add_row(*row)
+        out.print(table)
     if group_of(ds) > 1:
         out.print("Intervals are of means alone; those in the picture are of as many independent paths.")
     out.print(f"store    {escape(str(store))}", soft_wrap=True)

@@ -14,7 +14,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from stress import absorbers, intervals, risk
+from stress.days import has_days
 from stress.drawing import BLACK, BLUE, GREY, PALETTE, SKY, VERMILION, axes_of, hold, legend, plain_log
+from stress.plots_days import DRAWN, recovery
 from stress.results import by_path, keeps, sound, weights
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def _panels(ds: xr.Dataset) -> Iterator[Callable[[xr.Dataset, Axes], Axes]]:
         yield adl_payers
     if funds and keeps(ds, "collateral_sold") and (ds["collateral_sold"].values > 0).any():
         yield collateral_sold
+    if has_days(ds) and keeps(ds, *DRAWN):
+        yield recovery
 
 
 def takeaway(ds: xr.Dataset) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,16 @@ Block = Callable[..., Any]
 def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """Everything of some paths; those that only fill up a block stand still, and cost little."""
     import jax.numpy as jnp
+    from stress_kernels.recovery import simulate_on
     from stress_kernels.simulate import simulate
 
     log, log_weight = shock.drawn(keys)
-    outputs = simulate(jnp.where(wanted, log, 0.0), ladders, world, accounts)
+    log = jnp.where(wanted, log, 0.0)
+    if shock.after is None:
+        outputs = simulate(log, ladders, world, accounts)
+    else:
+        later = shock.after.drawn(keys, log)
+        outputs = simulate_on(log, replace(later, log=jnp.where(wanted, later.log, 0.0)), ladders, world)
     return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 

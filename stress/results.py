@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from stress import sampling
 from stress.spec import InputError, RunError
-from stress.variables import ALWAYS, COORDINATES, LAYERS, SIDES, VARIABLES, WITH_VAULT, Variable
+from stress.variables import ALWAYS, COORDINATES, DECLARED, LAYERS, SIDES, VARIABLES, WITH_VAULT, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,14 +32,16 @@ _LARGE = 1 << 28
 
 def kept_of(run: Run) -> list[Variable]:
     """Variables that a run keeps, in the order of the table."""
-    return [variable for name, variable in VARIABLES.items() if not run.keep or name in (*run.keep, *ALWAYS)]
+    declared = DECLARED if run.recovery_days else VARIABLES
+    return [variable for name, variable in declared.items() if not run.keep or name in (*run.keep, *ALWAYS)]
 
 
 def coords(run: Run) -> dict[str, np.ndarray]:
     """Labels along every dimension of what `run` puts out."""
     pools = [f"{venue}/{pool.name}" for venue, spec in run.venues.items() for pool in spec.pools]
     layers = WITH_VAULT if any(venue.vault for venue in run.venues.values()) else LAYERS
-    return labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools, layers)
+    found = labels(run.paths, run.horizon_hours, list(run.venues), list(run.assets), pools, layers)
+    return found | ({"day": np.arange(run.recovery_days + 1)} if run.recovery_days else {})
 
 
 def labels(
@@ -68,7 +70,7 @@ def dataset(
     """A dataset of the declared variables in `arrays`.
 
     Args:
-        arrays: Array of each variable by name; its axes are those of `VARIABLES`.
+        arrays: Array of each variable by name; its axes are those of `DECLARED`.
         coords: Labels along every dimension, as from `coords`.
         attrs: Attributes of the dataset.
 
@@ -77,16 +79,16 @@ def dataset(
     """
     xr = _xarray()
     checked = {name: conform(name, array, coords) for name, array in arrays.items()}
-    variables = {name: (VARIABLES[name].dims, array, VARIABLES[name].attrs) for name, array in checked.items()}
+    variables = {name: (DECLARED[name].dims, array, DECLARED[name].attrs) for name, array in checked.items()}
     axes = {name: ((name,), array, COORDINATES[name].attrs) for name, array in coords.items()}
     return xr.Dataset(variables, axes, dict(attrs or {}))
 
 
 def conform(name: str, array: np.ndarray, coords: Mapping[str, np.ndarray]) -> np.ndarray:
     """`array` in the declared dtype; `ValueError` unless its shape is what the declaration and the labels say."""
-    if name not in VARIABLES:
-        raise ValueError(f"{name!r} is not a declared variable; declare it in stress.results.")
-    variable = VARIABLES[name]
+    if name not in DECLARED:
+        raise ValueError(f"{name!r} is not a declared variable; declare it in stress.variables.")
+    variable = DECLARED[name]
     expected = tuple(len(coords[dim]) for dim in variable.dims)
     array = np.asarray(array)
     if array.shape != expected:

@@ -54,6 +54,8 @@ class Shock:
     sampling: tilts.Tilts | nets.Mirrored | nets.Net | None = None
     """How the diffusion and the jumps are drawn, where not path by path from their own laws."""
     steps: int = static(default=0)
+    after: Any = None
+    """What moves prices after the last hour, where anything follows it (`stress.recovering.Aftershock`)."""
 
     def paths(self, keys: Array) -> Array:
         """Log index after each step, (step a p), one path a key."""

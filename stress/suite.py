@@ -21,7 +21,7 @@ from stress.policies import NAME, Policy, read_policy
 from stress.results import coords
 from stress.spec import InputError, Many, Spec, read_toml, validate
 
-_SAME = ("paths", "chunk", "horizon_hours", "keep")
+_SAME = ("paths", "chunk", "horizon_hours", "recovery_days", "keep")
 _ONE_BY_ONE = ("pool", "layer")
 """Dims whose labels may differ between cells; a place that a cell does not have is NaN there."""
 

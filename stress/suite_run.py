@@ -17,14 +17,14 @@ from stress.run import Progress, Simulation, damaged, fill, finished, is_finishe
 from stress.spec import InputError
 from stress.store import Store
 from stress.suite import Plan, placed
-from stress.variables import CELL, LAYERS, VARIABLES, WITH_VAULT
+from stress.variables import CELL, DECLARED, LAYERS, WITH_VAULT
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _OF_ALL = ("kind", "cells", "config_sha256", "inputs_sha256")
 """Attributes of a suite that say nothing of one cell."""
-_DIMS = {name: variable.dims for name, variable in VARIABLES.items()}
+_DIMS = {name: variable.dims for name, variable in DECLARED.items()}
 
 
 def suite_store(plan: Plan, folder: Path = Path("runs")) -> Path:

@@ -119,26 +119,79 @@ _TABLE = (
 )
 
 VARIABLES: Mapping[str, Variable] = {variable.name: variable for variable in _TABLE}
-"""Every variable of a run, by name. In a market that a venue does not list, volumes and premiums are 0."""
+"""Every variable of a run's hours, by name. In a market that a venue does not list, volumes and premiums are 0."""
+
+_DAYS = (
+    _variable(
+        "recovery_open_interest",
+        "path day venue asset",
+        "float32",
+        "USD",
+        "one-sided, at the end of the day, at the mark",
+    ),
+    _variable(
+        "recovery_mean_leverage",
+        "path day venue asset",
+        "float32",
+        "1",
+        "notional over equity of all accounts together, at the end of the day, at the mark; NaN without any",
+    ),
+    _variable(
+        "recovery_volatility",
+        "path day asset",
+        "float32",
+        "1",
+        "root of the sum of the index's squared log-returns of the day's steps; at day 0 what the days begin with",
+    ),
+    _variable(
+        "recovery_liquidation_volume",
+        "path day venue asset side",
+        "float32",
+        "USD",
+        "forced closings of the day when executed; at day 0 of the run's last 24 hours",
+    ),
+    _variable(
+        "recovery_fund_equity", "path day pool", "float64", "USD", "insurance fund's equity at the end of the day"
+    ),
+)
+OF_RECOVERY: Mapping[str, Variable] = {variable.name: variable for variable in _DAYS}
+"""What the days after the last hour put out besides, where a config has any."""
+DECLARED: Mapping[str, Variable] = {**VARIABLES, **OF_RECOVERY}
+"""All of them."""
 
 
 def _known(names: Many[str]) -> Many[str]:
     for name in names:
-        if name not in VARIABLES:
+        if name not in DECLARED:
             raise ValueError(
-                f"{name!r} is not a variable of a run, one was expected.{nearest(name, VARIABLES)} Mend it."
+                f"{name!r} is not a variable of a run, one was expected.{nearest(name, DECLARED)} Mend it."
             )
     return names
 
 
 Names = Annotated[Many[str], AfterValidator(_known)]
 """Some of the variables."""
+
+
+def check_kept(names: Many[str], days: int) -> None:
+    """`ValueError` where variables of days after the last hour are to be kept, and there are none."""
+    for name in names:
+        if name in OF_RECOVERY and not days:
+            raise ValueError(
+                f"keep: {name!r} is of days after the last hour, expected behaviour.recovery, which says how many. "
+                "Add that, or leave out the variable."
+            )
+
+
 ALWAYS = ("log_weight", "status")
 """Kept whatever a config says: what a path counts, and whether it does."""
 
 COORDINATES: Mapping[str, Variable] = {
     "path": Variable("path", ("path",), "int64", "1", "number of the path; with the seed it fixes the random draws"),
     "hour": Variable("hour", ("hour",), "int64", "h", "hours since the start, at the beginning of the hour"),
+    "day": Variable(
+        "day", ("day",), "int64", "day", "days since the last hour, at the end of the day; 0: as it leaves things"
+    ),
     "venue": Variable("venue", ("venue",), "str", "", "exchange"),
     "asset": Variable("asset", ("asset",), "str", "", "underlying"),
     "side": Variable("side", ("side",), "str", "", "side of the position that was closed"),

@@ -29,7 +29,7 @@ from stress.portfolio import _LAYOUT as positions
 from stress.schema import Described, schema
 from stress.spec import InputError
 from stress.suite import Suite
-from stress.variables import COORDINATES, OF_SUITES, VARIABLES
+from stress.variables import COORDINATES, DECLARED, OF_SUITES
 
 GROUP = typer.main.get_command(app)
 PAGES = ("index", "model", "config", "files", "commands", "variables", "python", "glossary")
@@ -167,7 +167,7 @@ def test_columns_are_those_that_are_read(pages: dict[str, str]) -> None:
 
 def test_every_variable_and_dimension_is_there(pages: dict[str, str]) -> None:
     page = pages["variables"]
-    for name, variable in VARIABLES.items():
+    for name, variable in DECLARED.items():
         assert has(page, "variable", name) and variable.long_name in words(page)
     assert all(has(page, "dim", name) for name in {**COORDINATES, **OF_SUITES})
 

@@ -120,7 +120,7 @@ def test_money_held_over_hours_is_double() -> None:
 def test_coords_come_from_the_names_of_the_run() -> None:
     pools = [SimpleNamespace(name="main"), SimpleNamespace(name="alts")]
     venues = {"binance": SimpleNamespace(pools=pools, vault=None), "okx": SimpleNamespace(pools=pools[:1], vault=None)}
-    run = SimpleNamespace(paths=3, horizon_hours=2, venues=venues, assets={"BTC": None, "ETH": None})
+    run = SimpleNamespace(paths=3, horizon_hours=2, venues=venues, assets={"BTC": None, "ETH": None}, recovery_days=0)
     made = coords(cast(Any, run))
     assert list(made["pool"]) == ["binance/main", "binance/alts", "okx/main"]
     assert list(made["venue"]) == ["binance", "okx"]

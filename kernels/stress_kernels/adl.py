@@ -83,7 +83,7 @@ def alive(
         idle: False where slices wait in the queue; nothing is alive there.
     """
     row = row_at(ladders, reach)
-    rest = total_row(ladders)[..., None] - row
+    rest = total_row(ladders) - row
     coins = quantity(rest)
     safe = jnp.where(coins > 0, coins, 1.0)
     sign, move = side_sign(kept.shift), mark_move[:, :, None, None]
@@ -174,7 +174,7 @@ class _Touched:
     kept: Kept
 
     def _all(self, column: int) -> Float[Array, "v a s e p"]:
-        return total_row(self.ladders)[..., column, None] - self.begin[..., column, :]
+        return total_row(self.ladders)[..., column, :] - self.begin[..., column, :]
 
     def sum(self, column: int) -> Float[Array, "v a s e p"]:
         """What is closed of a column's sums."""

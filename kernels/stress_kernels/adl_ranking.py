@@ -170,7 +170,7 @@ def _on_ladders(
     sign = side_sign(kept.shift)
     mark = 1 + mark_move[:, :, None, None]
     rate = jnp.where((ranking == ADL_WATER_FILLING)[:, None, None, None, None], 1.0, rate)
-    weights = total_row(ladders)[..., 0 : 2 * CLASSES : 2, None]
+    weights = total_row(ladders)[..., 0 : 2 * CLASSES : 2, :]
     margin = add_up(weights * ladders.log_margin, -2) / jnp.maximum(add_up(weights, -2), 1e-30)
     end = jnp.asarray(ladders.rows.shape[-2] - 2, reach.dtype)
 

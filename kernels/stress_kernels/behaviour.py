@@ -87,18 +87,38 @@ class Mood:
     """Share of the makers that has left, where any may [1]."""
     closing: Float[Array, "*step a p"] | None = None
     """Share that holders close, where any may [1]."""
+    nearer: Float[Array, "*step a p"] | None = None
+    """By how much nearer triggers are for what a path does between its steps, where its volatility changes [log]."""
 
 
-def moods(exogenous: Float[Array, "step a p"], behaviour: Behaviour | None) -> Mood:
-    """The mood in every step, which the exogenous path alone decides.
+@pytree
+class Ages:
+    """Time since the last spike over what it lasts [1]; of what nobody does, nothing."""
+
+    makers: Float[Array, "*step a p"] | None = None
+    holders: Float[Array, "*step a p"] | None = None
+
+
+def ages(exogenous: Float[Array, "step a p"], behaviour: Behaviour | None) -> Ages:
+    """Those of every step.
 
     Args:
         exogenous: Log index without impact after each step, relative to the start.
         behaviour: Of the run, where there is any.
     """
     makers, holders = (None, None) if behaviour is None else (behaviour.makers, behaviour.deleveraging)
-    absent = None if makers is None else makers.share * jnp.maximum(1 - makers.spike.age(exogenous), 0.0)
-    closing = None
-    if holders is not None:
-        closing = jnp.where(holders.spike.age(exogenous) < 1, holders.share, 0.0)
+    return Ages(
+        makers=None if makers is None else makers.spike.age(exogenous),
+        holders=None if holders is None else holders.spike.age(exogenous),
+    )
+
+
+def moods(of: Ages, behaviour: Behaviour | None) -> Mood:
+    """The mood in every step, which the exogenous path alone decides."""
+    makers, holders = (None, None) if behaviour is None else (behaviour.makers, behaviour.deleveraging)
+    absent = closing = None
+    if makers is not None and of.makers is not None:
+        absent = makers.share * jnp.maximum(1 - of.makers, 0.0)
+    if holders is not None and of.holders is not None:
+        closing = jnp.where(of.holders < 1, holders.share, 0.0)
     return Mood(absent=absent, closing=closing)

@@ -25,46 +25,62 @@ def inflow_of(world: World) -> Inflow | None:
 
 def joined(ladders: Ladders, inflow: Inflow | None) -> Ladders:
     """The ladders of a run with those of its cohorts, which come last among the entry classes."""
-    if inflow is None:
-        return ladders
-    fresh = inflow.ladders
+    return ladders if inflow is None else with_tables(ladders, inflow.ladders, inflow.cohorts)
+
+
+def with_tables(ladders: Ladders, fresh: Ladders, cohorts: int) -> Ladders:
+    """Ladders with those of so many cohorts, which share one table each market side and come last.
+
+    Args:
+        ladders: Some of which may share a table already.
+        fresh: A cohort as if opened at the start, one entry class.
+        cohorts: How many there are.
+    """
 
     def tables(of: Array, more: Array) -> Array:
         return jnp.concatenate([of, more], axis=3)
 
     def classes(of: Array, more: Array) -> Array:
-        return tables(of, jnp.repeat(more, inflow.cohorts, axis=3))
+        return tables(of, jnp.repeat(more, cohorts, axis=3))
 
-    rows = tables(ladders.rows, fresh.rows)
-    first = jnp.arange(rows[..., 0, 0].size, dtype=jnp.int32).reshape(*rows.shape[:4], 1) * rows.shape[-2]
+    rows, before, length = tables(ladders.rows, fresh.rows), ladders.rows.shape[3], ladders.rows.shape[-2]
+    table = ladders.first // length
+    side = jnp.arange(rows[..., 0, 0, 0].size, dtype=jnp.int32).reshape(*rows.shape[:3], 1, 1)
+    failing = ladders.failing
+    if failing is not None:
+        # No account of a cohort has a stop order.
+        failing = tables(failing, jnp.zeros_like(failing, shape=(*failing.shape[:3], 1, *failing.shape[4:])))
     return replace(
         ladders,
         rows=rows,
         coins=tables(ladders.coins, fresh.coins),
         depth=tables(ladders.depth, fresh.depth),
-        first=classes(first[:, :, :, :-1], first[:, :, :, -1:]),
+        first=length * classes(table + side, side * (before + 1) + before),
         sign=classes(ladders.sign, fresh.sign),
         log_margin=classes(ladders.log_margin, fresh.log_margin),
         partial=classes(ladders.partial, fresh.partial),
         trigger_rate=classes(ladders.trigger_rate, fresh.trigger_rate),
         stops=None if ladders.stops is None else classes(ladders.stops, jnp.zeros_like(fresh.sign, bool)),
+        failing=failing,
         widened=None if ladders.widened is None or fresh.widened is None else classes(ladders.widened, fresh.widened),
     )
 
 
 def none_open(
-    reach: Float[Array, "v a s e p"], kept: Kept, inflow: Inflow, ladders: Ladders
+    reach: Float[Array, "v a s e p"], kept: Kept, count: int, ladders: Ladders
 ) -> tuple[Float[Array, "v a s every p"], Kept]:
-    """Where a run begins, with its cohorts, none of which is open.
+    """Places and accounts with further cohorts, none of which is open.
 
     Args:
-        reach: Of the ladders without cohorts.
+        reach: Of the ladders without them.
         kept: Of the same.
-        inflow: Of the run.
-        ladders: Without cohorts.
+        count: How many there are.
+        ladders: Without them.
     """
-    cohorts = jnp.zeros_like(jnp.repeat(reach[:, :, :, :1], inflow.cohorts, axis=3))
+    cohorts = jnp.zeros_like(jnp.repeat(reach[:, :, :, :1], count, axis=3))
     end = ladders.rows.shape[-2] - 2
     scale = jnp.concatenate([kept.scale, cohorts + 1], axis=3)
     shift = jnp.concatenate([kept.shift, cohorts], axis=3)
-    return jnp.concatenate([reach, cohorts + end], axis=3), Kept(scale, shift, jnp.ones_like(scale))
+    before = jnp.ones_like(kept.scale) if kept.opened is None else kept.opened
+    opened = jnp.concatenate([before, cohorts + 1], axis=3)
+    return jnp.concatenate([reach, cohorts + end], axis=3), Kept(scale, shift, opened)

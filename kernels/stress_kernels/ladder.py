@@ -15,6 +15,8 @@ length 1 but the last (`ladder_lanes.py`).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -66,6 +68,19 @@ class Ladders:
     """Adverse log move at which the accounts of a rung of stop orders are bankrupt, never falling along a ladder."""
     widened: Float[Array, "v a s e #p"] | None = None
     """By how much nearer triggers are while a breaker widens margins [log]; where one may."""
+    copies: Float[Array, "v a s e p"] | None = None
+    """How many there are of each account of a table, where that is not one [1]."""
+
+    def counted(self, of_table: Float[Array, "v a s e *c #p"]) -> Float[Array, "v a s e *c #p"]:
+        """Sums over all copies, from those of the table."""
+        if self.copies is None:
+            return of_table
+        copies = self.copies.reshape(*self.copies.shape[:4], *(1,) * (of_table.ndim - 5), -1)
+        return of_table * copies
+
+    def of_paths(self, chosen: Int[Array, " n"]) -> Ladders:
+        """Those of some paths."""
+        return self if self.copies is None else replace(self, copies=self.copies[..., chosen])
 
 
 def _slices(table: Float[Array, " n"], start: Int[Array, "*b"], width: int) -> Float[Array, "*b w"]:
@@ -106,7 +121,7 @@ def row_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "
 
     # Only a queue or deleveraging stops inside a rung.
     row = jax.lax.cond(jnp.any(place > whole), between, lambda: _slices(table, start, COLUMNS))
-    return jax.lax.optimization_barrier(paths_last(jnp.moveaxis(row, -1, -2)))
+    return jax.lax.optimization_barrier(ladders.counted(paths_last(jnp.moveaxis(row, -1, -2))))
 
 
 def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array, "v a s e p"]:
@@ -115,15 +130,16 @@ def coins_at(ladders: Ladders, place: Float[Array, "v a s e p"]) -> Float[Array,
     start = ladders.first + whole.astype(jnp.int32)
     pair = _slices(ladders.coins.reshape(-1), start, 2)
     low, high, part = pair[..., 0], pair[..., 1], place - whole
-    return jax.lax.optimization_barrier(jnp.where(part > 0, low + part * (high - low), low))
+    return jax.lax.optimization_barrier(ladders.counted(jnp.where(part > 0, low + part * (high - low), low)))
 
 
-def total_row(ladders: Ladders) -> Float[Array, "v a s e column"]:
+def total_row(ladders: Ladders) -> Float[Array, "v a s e column #p"]:
     """Sums over whole ladders."""
     if ladders.rows.shape[3] == ladders.first.shape[3]:
-        return ladders.rows[..., -1, :]
+        return ladders.counted(ladders.rows[..., -1, :, None])
     # Some share a table.
-    return ladders.rows.reshape(-1, COLUMNS)[ladders.first[..., 0] + ladders.rows.shape[-2] - 1]
+    total = ladders.rows.reshape(-1, COLUMNS)[ladders.first[..., 0] + ladders.rows.shape[-2] - 1]
+    return ladders.counted(total[..., None])
 
 
 @pytree
@@ -265,6 +281,8 @@ def split(ladders: Ladders, whole: Sweep, price_move: Float[Array, "v a s e p"],
     if ladders.probes < 0:
         after = paths_last(jnp.moveaxis(_slices(ladders.rows.reshape(-1), start + COLUMNS, 2), -1, 0))
         pair = pair + (place - jnp.floor(place))[None] * (after - pair)
+    if ladders.copies is not None:
+        pair = pair * ladders.copies[None, ..., None, :]
     at_low, at_high = place <= whole.low, place >= whole.high
     quantity_mid = jnp.where(at_low, whole.quantity_low, jnp.where(at_high, whole.quantity_high, pair[0]))
     value_mid = jnp.where(at_low, whole.value_low, jnp.where(at_high, whole.value_high, pair[1]))

@@ -53,6 +53,7 @@ class Lanes:
             partial=mine(ladders.partial),
             trigger_rate=mine(ladders.trigger_rate),
             stops=None if ladders.stops is None else mine(ladders.stops),
+            copies=None if ladders.copies is None else _look_up(ladders.copies, place),
         )
         here = Kept(scale=_look_up(kept.scale, place), shift=_look_up(kept.shift, place))
         return cls(place, at, here, wanted.shape)

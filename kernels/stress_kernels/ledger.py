@@ -67,7 +67,7 @@ def ledger_residual(stocks: Stocks, funds: Funds, world: World) -> Float[Array, 
 
 def open_stocks(ladders: Ladders, accounts: Accounts | None, world: World, paths: int) -> Stocks:
     """Stocks before the first step; the rest of the market holds minus the sum of all positions."""
-    total = total_row(ladders)
+    total = total_row(ladders)[..., 0]
     held = add_up(quantity(total[..., None])[..., 0], -1)
     sign = side_sign(held)
     coins = sign * held

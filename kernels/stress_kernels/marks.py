@@ -36,6 +36,8 @@ class Held:
     """Venues whose breaker asks for wider margins, where any may."""
     absent: Float[Array, "a p"] | None = None
     """Share of the makers that has left, where any may [1]."""
+    nearer: Float[Array, "a p"] | None = None
+    """By how much nearer triggers are for what a path does between its steps; `World.barrier_shift` if absent [log]."""
 
 
 def triggered(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
@@ -43,7 +45,8 @@ def triggered(state: State, held: Held, ladders: Ladders, world: World) -> Float
     depth = depth_of(state.quotes.mark, state.kept, ladders)
     if held.widened is not None and ladders.widened is not None:
         depth = depth + jnp.where(held.widened[:, None, None, None], ladders.widened, 0.0)
-    place = position(ladders, depth + along(1, world.barrier_shift, depth))
+    nearer = along(1, world.barrier_shift, depth) if held.nearer is None else held.nearer[None, :, None, None]
+    place = position(ladders, depth + nearer)
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
 

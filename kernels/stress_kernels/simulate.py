@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from stress_kernels.account_watch import open_watched
 from stress_kernels.accounts import Accounts
-from stress_kernels.behaviour import Mood, moods
+from stress_kernels.behaviour import Mood, ages, moods
 from stress_kernels.breakers import open_halts
 from stress_kernels.cohorts import inflow_of, joined, none_open
 from stress_kernels.contracts import Worth
@@ -49,6 +49,13 @@ def simulate(
     Returns:
         Arrays named as the run's variables; hours, where there are any, first and paths last.
     """
+    return through_hours(exogenous, ladders, world, accounts)[0]
+
+
+def through_hours(
+    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, accounts: Accounts | None = None
+) -> tuple[Outputs, Carry, Record]:
+    """As `simulate`, and the block after its last step, with what its record is like."""
     _, assets, paths = exogenous.shape
     carry, kept = open_carry(ladders, world, accounts, assets, paths)
     like, ladders = template(kept), joined(ladders, inflow_of(world))
@@ -58,20 +65,26 @@ def simulate(
         return step(now, exogenous, depth, like, ladders, world, accounts, mood), None
 
     def hour(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
-        opening = _open_interest(now.state, unpack(now.record, like), world)
+        opening = open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
         return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
 
     carry, hourly = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
-    funds, residual = carry.state.funds, jnp.max(hourly.pop("ledger_residual"), axis=0)
-    finite = jnp.all(jnp.isfinite(funds.cash.value), axis=0) & jnp.isfinite(residual)
-    return hourly | {
-        "fund_drawdown": funds.drawdown,
-        "fund_exhausted_hour": funds.exhausted_hour,
+    residual = jnp.max(hourly.pop("ledger_residual"), axis=0)
+    outputs = hourly | {
+        "fund_drawdown": carry.state.funds.drawdown,
+        "fund_exhausted_hour": carry.state.funds.exhausted_hour,
         "ledger_residual": residual,
-        "status": jnp.where(finite, STATUS_OK, STATUS_NOT_FINITE),
+        "status": status(carry, residual),
         "log_weight": jnp.zeros((paths,), exogenous.dtype),
     }
+    return outputs, carry, like
+
+
+def status(carry: Carry, residual: Float[Array, " p"]) -> Int[Array, " p"]:
+    """Whether paths are sound."""
+    finite = jnp.all(jnp.isfinite(carry.state.funds.cash.value), axis=0) & jnp.isfinite(residual)
+    return jnp.where(finite, STATUS_OK, STATUS_NOT_FINITE)
 
 
 def trace(
@@ -98,8 +111,8 @@ def trace(
 
     def one(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
         exogenous, depth, mood = xs
-        now = _cleared(now, like, world)
-        opening = _open_interest(now.state, unpack(now.record, like), world)
+        now = cleared(now, like, world)
+        opening = open_interest(now.state, unpack(now.record, like), world)
         now = step(now, exogenous, depth, like, ladders, world, accounts, mood)
         quotes = now.state.quotes
         prices = {"mark": quotes.mark, "last": quotes.index[None] + quotes.basis}
@@ -116,19 +129,20 @@ def trace(
 def _by_hour(exogenous: Float[Array, "step a p"], world: World) -> Steps:
     """What the exogenous path alone decides of every step, by hour: (hour step a p)."""
     shape = (world.hours, world.steps_per_hour, *exogenous.shape[1:])
-    mood, depth = moods(exogenous, world.behaviour), _depth(exogenous, world)
-    depth = depth if mood.absent is None else depth / (1 - mood.absent)
+    mood = moods(ages(exogenous, world.behaviour), world.behaviour)
+    depth = depth_of_steps(exogenous, mood, world)
     return jax.tree.map(lambda x: x.reshape(shape), (exogenous, depth, mood))
 
 
-def _depth(exogenous: Float[Array, "step a p"], world: World) -> Float[Array, "step a p"]:
+def depth_of_steps(exogenous: Float[Array, "step a p"], mood: Mood, world: World) -> Float[Array, "step a p"]:
     """Depth divisor of every step, from the exogenous return of the last five minutes, or what there is of them; times
-    what an overlay makes of it."""
+    what an overlay makes of it, and what makers that have left leave of it."""
     lag = min(world.five_minutes, exogenous.shape[0])
     before = jnp.concatenate([jnp.zeros_like(exogenous[:lag]), exogenous[: exogenous.shape[0] - lag]])
     divisor = depth_divisor(exogenous - before, world.sigma)
     divisor, thinness = jnp.where(world.impact.depth > 0, divisor, 1.0), world.conditions.thinness
-    return divisor if thinness is None else divisor * thinness[..., None]
+    divisor = divisor if thinness is None else divisor * thinness[..., None]
+    return divisor if mood.absent is None else divisor / (1 - mood.absent)
 
 
 def open_carry(
@@ -142,7 +156,7 @@ def open_carry(
     ladder = reach = jnp.zeros((venues, assets, 2, entries, paths), dtype)
     kept = Kept(scale=jnp.ones_like(ladder), shift=ladder)
     if (inflow := inflow_of(world)) is not None:
-        reach, kept = none_open(reach, kept, inflow, ladders)
+        reach, kept = none_open(reach, kept, inflow.cohorts, ladders)
         ladder = jnp.zeros_like(reach)
     cash = funds.cash.value
     quotes = Quotes(index=market[0], basis=market, mark=market, spot=None if world.inverse is None else market)
@@ -179,7 +193,7 @@ def open_carry(
 
 def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is summed over an hour, and give the makers their capacity."""
-    carry = _cleared(carry, like, world)
+    carry = cleared(carry, like, world)
     record = unpack(carry.record, like)
     makers_left = jnp.broadcast_to(world.auction[..., None], record.makers_left.shape)
     holdings = carry.holdings
@@ -191,7 +205,7 @@ def _new_hour(carry: Carry, like: Record, world: World) -> Carry:
     return replace(carry, record=pack(replace(record, makers_left=makers_left)), memory=memory, holdings=holdings)
 
 
-def _cleared(carry: Carry, like: Record, world: World) -> Carry:
+def cleared(carry: Carry, like: Record, world: World) -> Carry:
     """Clear what is reported: sums and extremes."""
     state, record = carry.state, unpack(carry.record, like)
     at, vault = worth_of(state.quotes, world), state.funds.vault
@@ -221,7 +235,7 @@ def _vaults(state: State, hour: Hour, at: Worth, world: World) -> Outputs:
     }
 
 
-def _open_interest(state: State, record: Record, world: World) -> Float[Array, "v a p"]:
+def open_interest(state: State, record: Record, world: World) -> Float[Array, "v a p"]:
     """One-sided, at the mark [USD]."""
     stocks, vault = record.stocks, state.funds.vault
     others = [stocks.makers, state.funds.inventory, stocks.rest] + ([] if vault is None else [vault.inventory])
@@ -254,7 +268,7 @@ def _report(state: State, record: Record, opening: Float[Array, "v a p"], world:
         "index_high": jnp.exp(past.index_high),
         "basis_low": jnp.expm1(past.basis_low),
         "basis_high": jnp.expm1(past.basis_high),
-        "open_interest": _open_interest(state, record, world),
+        "open_interest": open_interest(state, record, world),
         "accounts_liquidated": hour.accounts,
         "first_round_volume": hour.first_round,
         "ledger_residual": ledger_residual(record.stocks, state.funds, world),

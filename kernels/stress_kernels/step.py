@@ -87,8 +87,8 @@ def step(
     if memory.halts is not None and world.breakers is not None:
         halts, liquidates, widened = judge_halts(memory.halts, opening.index, memory.step, world.breakers)
         memory = replace(memory, halts=halts)
-    absent = None if mood is None else mood.absent
-    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened, absent)
+    absent, nearer = (None, None) if mood is None else (mood.absent, mood.nearer)
+    held = Held(exogenous, depth, average, deviation, liquidates, seen, widened, absent, nearer)
     state = replace(state, u_local=u_local, u_global=u_global, quotes=opening)
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
@@ -265,18 +265,18 @@ def _cascade(
         line = (following + everyone) % paths
         chosen = jax.lax.optimization_barrier(line[those_first(live[line])[:few]])
         now, reach, rounds = unpack(table[chosen], moving)
-        here = jax.tree.map(lambda x: x[..., chosen], held)
+        here, mine = jax.tree.map(lambda x: x[..., chosen], held), ladders.of_paths(chosen)
         # Those that only fill up take no part: one that has had all its rounds would go through another.
         wanted = swept(now, reach)
         fits = running_sum(add_up(wanted.astype(jnp.float32), 0, 1, 2, 3)) <= most
         part = fits & live[chosen]
         back = jnp.where(part, chosen, paths + jnp.arange(few))
-        lanes = Lanes.of(ladders, wanted & along(-1, part, wanted), now.kept, most)
+        lanes = Lanes.of(mine, wanted & along(-1, part, wanted), now.kept, most)
         cross = crossed(holdings, chosen, back, now.quotes, rounds)
         now, after, cross = cascade_round(
-            now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, ladders, world, cross
+            now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, mine, world, cross
         )
-        reach, rounds = _reached(now, here, ladders, world), rounds + 1
+        reach, rounds = _reached(now, here, mine, world), rounds + 1
         again = _live(now, reach, after.budget)
         if cross is not None:
             cross = watch(replace(cross, quotes=now.quotes))

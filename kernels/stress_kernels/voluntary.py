@@ -19,7 +19,7 @@ from stress_kernels.world import World, along, side_sign
 
 def holdings(state: State, ladders: Ladders) -> Float[Array, "v a s e p"]:
     """Coins of the accounts that no trigger has reached."""
-    total = quantity(total_row(ladders)[..., None])
+    total = quantity(total_row(ladders))
     return jnp.maximum(total - coins_at(ladders, state.reach), 0.0) * state.kept.scale
 
 
@@ -54,7 +54,7 @@ def close_some(
         price = jnp.exp(line.mean(one, line.after(one, world), world)[:, :, 0])
         less = kept.scale * part
         kept = replace(kept, scale=kept.scale - less, shift=kept.shift - less * price[:, :, None, None])
-        record = _booked(unpack(record, like), -coins, price, world)
+        record = booked(unpack(record, like), -coins, price, world)
         record = _reported(record, unit, closed=coins)
         return observe(press(replace(state, kept=kept), flow, held, world), world), pack(record)
 
@@ -92,11 +92,11 @@ def turn_over(
         idle = (state.queued <= 0) & ~past
         now = idle & (along(3, jnp.arange(entries), idle) == place)
         mark = jnp.broadcast_to(jnp.exp(state.quotes.mark)[:, :, None, None], now.shape)
-        whole = quantity(total_row(ladders)[..., None])
+        whole = quantity(total_row(ladders))
         closed = add_up(jnp.where(now, holdings(state, ladders), 0.0), 3)
         opened = add_up(jnp.where(now, whole / mark, 0.0), 3)
         state = replace(state, reach=jnp.where(now, 0.0, state.reach), kept=_anew(kept, now, mark))
-        record = _booked(unpack(record, like), opened - closed, mark[:, :, 0, 0], world)
+        record = booked(unpack(record, like), opened - closed, mark[:, :, 0, 0], world)
         record = replace(record, done=jnp.where(now, 0.0, record.done), taken=jnp.where(now, 0.0, record.taken))
         return state, pack(_reported(record, unit, closed=closed, opened=opened))
 
@@ -119,7 +119,7 @@ def along_markets(of_assets: Float[Array, "a p"], like: Float[Array, "v a s e p"
     return jnp.broadcast_to(of_assets[None, :, None, None], like.shape)
 
 
-def _booked(record: Record, more: Float[Array, "v a s p"], price: Float[Array, "v a p"], world: World) -> Record:
+def booked(record: Record, more: Float[Array, "v a s p"], price: Float[Array, "v a p"], world: World) -> Record:
     """Post what traders open, or close where negative, against the rest of the market."""
     stocks, signed = record.stocks, side_sign(more) * more
     net, gross = add_up(signed, 2), add_up(jnp.abs(more), 2)

@@ -17,6 +17,7 @@ from stress_kernels.pytree import pytree, static
 
 if TYPE_CHECKING:
     from stress_kernels.behaviour import Behaviour
+    from stress_kernels.recovery import Recovery
 
 MARK_MEDIAN, MARK_INDEX_AVERAGE, MARK_LAST, MARK_INDEX = 0, 1, 2, 3
 ADL_BANKRUPTCY, ADL_MARK, ADL_INDEX = 0, 1, 2
@@ -203,6 +204,8 @@ class World:
     """Steps in a block of the rolling peak."""
     five_minutes: int = static()
     """Steps in five minutes, at least 1."""
+    recovery: Recovery | None = None
+    """What follows the last hour, where anything does."""
 
     @property
     def pools_of_venue(self) -> Float[Array, "v f"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stress.manual.markdown import anchor, code, heading, link, named, table
-from stress.variables import ALWAYS, COORDINATES, LAYERS, OF_SUITES, SIDES, VARIABLES, WITH_VAULT, Variable
+from stress.variables import ALWAYS, COORDINATES, DECLARED, LAYERS, OF_SUITES, SIDES, WITH_VAULT, Variable
 
 
 def variables_page() -> str:
@@ -16,8 +16,9 @@ def variables_page() -> str:
         "A run is an `xarray.Dataset` with these variables. USD at the prices of the moment, positive unless said. In "
         "a market that a venue does not list, volumes and premiums are 0. "
         f"{link('`keep`', anchor('key', 'Run', 'keep'))} says which of them a store keeps; "
-        f"{' and '.join(map(code, ALWAYS))} are always there.\n",
-        table(("variable", "dims", "unit", "dtype", "what"), _variables(VARIABLES.values())),
+        f"{' and '.join(map(code, ALWAYS))} are always there. Those named `recovery_...` are of days after "
+        f"the last hour, where {link('`behaviour.recovery`', anchor('key', 'Behaviour', 'recovery'))} asks for any.\n",
+        table(("variable", "dims", "unit", "dtype", "what"), _variables(DECLARED.values())),
         heading(2, "Dimensions and labels", "dimensions"),
         f"`side` is {_either(SIDES)}; `layer` is {_either(LAYERS)}, in the order of the waterfall, and "
         f"{_either([layer for layer in WITH_VAULT if layer not in LAYERS])} before `adl` where a venue has one. A "

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from stress_kernels import simulate as kernel
+from stress_kernels.behaviour import Mood
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.rows import template, unpack
 from stress_kernels.step import step
@@ -345,6 +346,6 @@ def _compiled():
             return now, (now.state, record, now.holdings, ledger_residual(record.stocks, now.state.funds, world))
 
         first = kernel._new_hour(carry, like, world)
-        return jax.lax.scan(one, first, (exogenous, kernel._depth(exogenous, world)))[1]
+        return jax.lax.scan(one, first, (exogenous, kernel.depth_of_steps(exogenous, Mood(), world)))[1]
 
     return jax.jit(walk)
