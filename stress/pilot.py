@@ -49,6 +49,11 @@ class Event:
     hour_usd: float = np.inf
     """Or liquidations of an hour [USD]: the level is the largest hour over this."""
 
+    def fund_usd(self, run: Run) -> float:
+        """Equity of the fund at the start [USD]."""
+        assert self.pool is not None
+        return [fund.equity_usd for venue in run.venues.values() for fund in venue.pools][self.pool]
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -155,7 +160,7 @@ class _Drawing:
         self.tables = jax.device_put((self.built.ladders, world, self.built.accounts), everywhere)
         most = max((jumps.per_day for jumps in sources(run.shock).values()), default=0.0)
         self.room = 1 + max(MOST_WAYS, len(sources(run.shock))), most * run.horizon_hours / 24 + MORE_JUMPS
-        self.simulated = _closest(devices)
+        self.simulated = closest(devices)
 
     def __call__(self, sampling: Importance, turn: int, paths: int) -> tuple[Did, np.ndarray, np.ndarray, np.ndarray]:
         """What the shock did; likelihood ratios, levels and largest hours by path."""
@@ -174,16 +179,18 @@ class _Drawing:
             parts.append(jax.device_get((facts, self.simulated(log, *self.tables))))
         facts, found = jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
         log_weight, ends, jumped = facts
-        level, volume = self._level(found)
+        level, volume = levels(run, self.event, found)
         return _did(run, jumped, ends, len(level)), np.exp(np.asarray(log_weight, np.float64)), level, volume
 
-    def _level(self, found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        volume, pool = found["volume"].astype(np.float64), self.event.pool
-        if pool is None:
-            return volume / self.event.hour_usd, volume
-        size = [fund.equity_usd for venue in self.run.venues.values() for fund in venue.pools][pool]
-        lost = 1 - found["low"][pool].astype(np.float64) / size
-        return np.where(found["exhausted"][pool], np.maximum(lost, 1.0), np.minimum(lost, 1 - 1e-9)), volume
+
+def levels(run: Run, event: Event, found: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Levels and largest hours by path, of what `closest` found; the event has happened from 1 on."""
+    volume = found["volume"].astype(np.float64)
+    if event.pool is None:
+        return volume / event.hour_usd, volume
+    lost = 1 - found["low"][event.pool].astype(np.float64) / event.fund_usd(run)
+    gone = found["exhausted"][event.pool]
+    return np.where(gone, np.maximum(lost, 1.0), np.minimum(lost, 1 - 1e-9)), volume
 
 
 @cache
@@ -211,25 +218,25 @@ def _drawn(shock: Shock, keys: Any) -> tuple[Any, ...]:
 
 
 @cache
-def _closest(devices: Devices) -> Callable[..., Any]:
+def closest(devices: Devices) -> Callable[..., Any]:
     """A program of log indices, ladders, world and accounts: lowest equity of funds, largest hour; paths last."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
     from stress_kernels.simulate import simulate
 
-    def closest(log: Any, ladders: Any, world: Any, accounts: Any) -> dict[str, Any]:
-        found = simulate(log, ladders, world, accounts)
+    def found(log: Any, ladders: Any, world: Any, accounts: Any) -> dict[str, Any]:
+        hourly = simulate(log, ladders, world, accounts)
         return {
-            "low": jnp.min(found["fund_low"], axis=0),
-            "exhausted": jnp.isfinite(found["fund_exhausted_hour"]),
-            "volume": jnp.max(jnp.sum(found["liquidation_volume"], axis=(1, 2, 3)), axis=0),
+            "low": jnp.min(hourly["fund_low"], axis=0),
+            "exhausted": jnp.isfinite(hourly["fund_exhausted_hour"]),
+            "volume": jnp.max(jnp.sum(hourly["liquidation_volume"], axis=(1, 2, 3)), axis=0),
         }
 
     same, along = PartitionSpec(), PartitionSpec(None, "paths")
     out = {"low": along, "exhausted": along, "volume": PartitionSpec("paths")}
     given = (PartitionSpec(None, None, "paths"), same, same, same)
-    return jax.jit(jax.shard_map(closest, mesh=mesh_of(devices), in_specs=given, out_specs=out, check_vma=False))
+    return jax.jit(jax.shard_map(found, mesh=mesh_of(devices), in_specs=given, out_specs=out, check_vma=False))
 
 
 def _did(run: Run, jumped: Any, ends: np.ndarray | None, paths: int) -> Did:

@@ -66,7 +66,8 @@ def load(tmp_path: Path) -> Load:
 
 
 def _drawn(params: blocks.Blocks, hours: int) -> np.ndarray:
-    return np.asarray(blocks.rows(params, path_keys(jnp.uint32(2), jnp.int32(0), PATHS), hours))
+    keys = path_keys(jnp.uint32(2), jnp.int32(0), PATHS)
+    return np.asarray(blocks.followed(params, blocks.numbers(params, keys, hours * params.log.shape[1])))
 
 
 def _paths(module: Any, params: Any, hours: int, count: int = PATHS) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.pytree import pytree
 
@@ -23,9 +23,10 @@ class Blocks:
     """Chance that an hour begins a new block [1]."""
 
 
-def rows(params: Blocks, keys: Array, hours: int) -> Int[Array, "hour p"]:
-    """Which recorded hours follow each other, one path a key."""
-    recorded, _, _ = params.log.shape
+def numbers(params: Blocks, keys: Array, steps: int) -> tuple[Int[Array, "hour p"], Bool[Array, "hour p"]]:
+    """Of each hour which recorded one would begin a block, and whether one begins."""
+    recorded, each, _ = params.log.shape
+    hours = steps // each
 
     def draw(key: Array) -> tuple[Array, Array]:
         where, chance = jax.random.split(key)
@@ -33,6 +34,13 @@ def rows(params: Blocks, keys: Array, hours: int) -> Int[Array, "hour p"]:
         return start, jax.random.uniform(chance, (hours,), params.log.dtype) < params.fresh
 
     start, fresh = (jnp.moveaxis(x, 0, -1) for x in jax.vmap(draw)(keys))
+    return start, fresh
+
+
+def followed(params: Blocks, given: tuple[Int[Array, "hour p"], Bool[Array, "hour p"]]) -> Int[Array, "hour p"]:
+    """Which recorded hours follow each other, by these numbers."""
+    start, fresh = given
+    recorded, _, _ = params.log.shape
 
     def follow(row: Int[Array, " p"], drawn: tuple[Array, Array]) -> tuple[Array, Array]:
         row = jnp.where(drawn[1], drawn[0], (row + 1) % recorded)
@@ -43,11 +51,17 @@ def rows(params: Blocks, keys: Array, hours: int) -> Int[Array, "hour p"]:
 
 def paths(params: Blocks, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step of whole hours, one path a key."""
-    _, each, assets = params.log.shape
+    return moved(params, numbers(params, keys, steps))
+
+
+def moved(params: Blocks, given: tuple[Int[Array, "hour p"], Bool[Array, "hour p"]]) -> Float[Array, "step a p"]:
+    """Log index after each step that these numbers make."""
+    _, _, assets = params.log.shape
+    row = followed(params, given)
 
     def hour(log: Float[Array, "a p"], row: Int[Array, " p"]) -> tuple[Array, Array]:
         within = log[None] + jnp.moveaxis(params.log[row], 0, -1)
         return within[-1], within
 
-    start = jnp.zeros((assets, keys.shape[0]), params.log.dtype)
-    return jax.lax.scan(hour, start, rows(params, keys, steps // each))[1].reshape(steps, assets, -1)
+    start = jnp.zeros((assets, row.shape[1]), params.log.dtype)
+    return jax.lax.scan(hour, start, row)[1].reshape(-1, *start.shape)

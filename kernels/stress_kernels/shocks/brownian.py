@@ -19,17 +19,17 @@ class Brownian:
 
 def paths(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step, one path a key."""
-    return walk(params, normals(params, keys, steps))
+    return moved(params, numbers(params, keys, steps))
 
 
-def normals(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]:
+def numbers(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Independent standard normals, one path a key."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
     normal = jax.vmap(lambda key: jax.random.normal(key, (steps, assets), dtype))(keys)
     return jnp.moveaxis(normal, 0, -1)
 
 
-def walk(params: Brownian, normal: Float[Array, "step a p"]) -> Float[Array, "step a p"]:
+def moved(params: Brownian, normal: Float[Array, "step a p"]) -> Float[Array, "step a p"]:
     """Log index after each step that standard normals make.
 
     The factor is applied term by term: a matrix product may add in another order for another number of paths, and

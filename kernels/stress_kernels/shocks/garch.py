@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from stress_kernels.pytree import pytree
 from stress_kernels.shocks import blocks
@@ -36,18 +36,32 @@ class Garch:
 
 def paths(params: Garch, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step of whole hours, one path a key."""
-    _, each, assets = params.residuals.log.shape
+    return moved(params, numbers(params, keys, steps))
+
+
+def numbers(
+    params: Garch, keys: Array, steps: int
+) -> tuple[Int[Array, "1 p"], tuple[Int[Array, "hour p"], Bool[Array, "hour p"]]]:
+    """Which variance each path starts from, and the numbers of its recorded hours."""
     states = params.start.shape[0]
     which = jax.vmap(lambda key: jax.random.randint(jax.random.fold_in(key, _STREAM), (), 0, states))(keys)
+    return which[None], blocks.numbers(params.residuals, keys, steps)
+
+
+def moved(
+    params: Garch, given: tuple[Int[Array, "1 p"], tuple[Int[Array, "hour p"], Bool[Array, "hour p"]]]
+) -> Float[Array, "step a p"]:
+    """Log index after each step that these numbers make."""
+    which, drawn = given
+    row = blocks.followed(params.residuals, drawn)
 
     def hour(state: tuple[Array, Array], row: Int[Array, " p"]) -> tuple[tuple[Array, Array], Array]:
         log, variance = state
-        moved = jnp.sqrt(variance)[None] * jnp.moveaxis(params.residuals.log[row], 0, -1)
-        last = moved[-1]
+        course = jnp.sqrt(variance)[None] * jnp.moveaxis(params.residuals.log[row], 0, -1)
+        last = course[-1]
         weight = params.alpha[:, None] + jnp.where(last < 0, params.gamma[:, None], 0.0)
         variance = params.omega[:, None] + weight * last**2 + params.beta[:, None] * variance
-        return (log + last, variance), log[None] + moved
+        return (log + last, variance), log[None] + course
 
-    start = jnp.zeros((assets, keys.shape[0]), params.start.dtype), params.start[which].T
-    drawn = blocks.rows(params.residuals, keys, steps // each)
-    return jax.lax.scan(hour, start, drawn)[1].reshape(steps, assets, -1)
+    variance = params.start[which[0]].T
+    return jax.lax.scan(hour, (jnp.zeros_like(variance), variance), row)[1].reshape(-1, *variance.shape)

@@ -54,8 +54,18 @@ class Drawn:
 
 def paths(params: Jumps, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step due to jumps, one path a key."""
-    drawn = jax.vmap(lambda key: draw(params, numbers(params, key)))(keys)
-    return spread(params, jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), drawn), steps)
+    return moved(params, many(params, keys), steps)
+
+
+def many(params: Jumps, keys: Array) -> Numbers:
+    """Random numbers of paths, one path a key."""
+    each = jax.vmap(lambda key: numbers(params, key))(keys)
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), each)
+
+
+def moved(params: Jumps, given: Numbers, steps: int) -> Float[Array, "step a p"]:
+    """Log index after each step that these numbers make."""
+    return spread(params, jax.vmap(lambda one: draw(params, one), -1, -1)(given), steps)
 
 
 def numbers(params: Jumps, key: Array) -> Numbers:

@@ -52,10 +52,9 @@ def paths(
         normals, numbers = mirrored(diffusion, leaps, keys, steps)
     else:
         normals, numbers = netted(params, diffusion, leaps, keys, steps)
-    log = [] if diffusion is None else [brownian.walk(diffusion, normals)]
+    log = [] if diffusion is None else [brownian.moved(diffusion, normals)]
     if leaps is not None:
-        jumped = jax.vmap(lambda x: jumps.draw(leaps, x), -1, -1)(numbers)
-        log.append(jumps.spread(leaps, jumped, steps))
+        log.append(jumps.moved(leaps, numbers, steps))
     return sum(log[1:], log[0])
 
 
@@ -69,10 +68,10 @@ def mirrored(
 
     normals = numbers = None
     if diffusion is not None:
-        half = brownian.normals(diffusion, keys[::2], steps)
+        half = brownian.numbers(diffusion, keys[::2], steps)
         normals = paired(half, -half)
     if leaps is not None:
-        some = _numbers(leaps, keys[::2])
+        some = jumps.many(leaps, keys[::2])
         numbers = jax.tree.map(paired, some, jumps.mirrored(leaps, some))
     return normals, numbers
 
@@ -84,7 +83,7 @@ def netted(
     uniforms = uniform_points(params, keys)
     normals = numbers = None
     if leaps is not None:
-        numbers = _numbers(leaps, keys)
+        numbers = jumps.many(leaps, keys)
         kinds, sources = numbers.sizes.shape[:2]
         first = uniforms[: sources * (kinds + 2)].reshape(sources, kinds + 2, -1)
         uniforms = uniforms[sources * (kinds + 2) :]
@@ -94,7 +93,7 @@ def netted(
             lasts=numbers.lasts.at[:, 0].set(first[:, -1]),
         )
     if diffusion is not None:
-        normals = brownian.normals(diffusion, keys, steps)
+        normals = brownian.numbers(diffusion, keys, steps)
         normals = _replaced(normals, params.waves, ndtri(uniforms).reshape(-1, *normals.shape[1:]))
     return normals, numbers
 
@@ -126,8 +125,3 @@ def uniform_points(params: Net, keys: Array) -> Float[Array, "dim p"]:
     points = (params.points[None] ^ shift[:, None]).reshape(-1, dims).T
     dtype = params.waves.dtype
     return ((points >> 9).astype(dtype) + 0.5) / 2**23
-
-
-def _numbers(leaps: jumps.Jumps, keys: Array) -> jumps.Numbers:
-    """Random numbers of the jumps, paths last."""
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), jax.vmap(lambda key: jumps.numbers(leaps, key))(keys))

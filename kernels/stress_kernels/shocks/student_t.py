@@ -31,6 +31,11 @@ class StudentT:
 
 def paths(params: StudentT, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step, one path a key; for large nu those of `brownian` with the same factor."""
+    return moved(params, numbers(params, keys, steps))
+
+
+def numbers(params: StudentT, keys: Array, steps: int) -> tuple[Float[Array, "step a p"], Float[Array, "hour p"]]:
+    """Independent standard normals: of the steps, and of the volatility of each hour."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
     hours = -(-steps // params.held)
 
@@ -39,6 +44,13 @@ def paths(params: StudentT, keys: Array, steps: int) -> Float[Array, "step a p"]
         return jax.random.normal(key, (steps, assets), dtype), hourly
 
     normal, hourly = (jnp.moveaxis(x, 0, -1) for x in jax.vmap(draw)(keys))
+    return normal, hourly
+
+
+def moved(params: StudentT, given: tuple[Float[Array, "step a p"], Float[Array, "hour p"]]) -> Float[Array, "step a p"]:
+    """Log index after each step that these numbers make."""
+    normal, hourly = given
+    steps, assets, _ = normal.shape
     scale = from_normal(params.log_scale, hourly)
 
     def move(log: Float[Array, "a p"], at: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -36,14 +36,30 @@ class Variance:
 
 def paths(params: Variance, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Log index after each step, one path a key; without `wobble`, from v = 1, those of `brownian`, bit for bit."""
+    return moved(params, numbers(params, keys, steps))
+
+
+def numbers(
+    params: Variance, keys: Array, steps: int
+) -> tuple[Float[Array, "1 p"], Float[Array, "step a p"], Float[Array, "step p"]]:
+    """Independent standard normals: of the variance at the start, and of prices and variance in the steps."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
-    rest = jnp.sqrt(jnp.maximum(1 - jnp.sum(params.leverage**2), 0.0))
 
     def draw(key: Array) -> tuple[Array, Array]:
         own = jax.random.normal(jax.random.fold_in(key, _STREAM), (steps + 1,), dtype)
         return jax.random.normal(key, (steps, assets), dtype), own
 
     normal, own = (jnp.moveaxis(x, 0, -1) for x in jax.vmap(draw)(keys))
+    return own[:1], normal, own[1:]
+
+
+def moved(
+    params: Variance, given: tuple[Float[Array, "1 p"], Float[Array, "step a p"], Float[Array, "step p"]]
+) -> Float[Array, "step a p"]:
+    """Log index after each step that these numbers make."""
+    first, normal, own = given
+    assets = params.factor.shape[0]
+    rest = jnp.sqrt(jnp.maximum(1 - jnp.sum(params.leverage**2), 0.0))
 
     def move(state: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
         (log, v), (z, w) = state, at
@@ -53,5 +69,5 @@ def paths(params: Variance, keys: Array, steps: int) -> Float[Array, "step a p"]
         noise = rest * w + sum(params.leverage[b] * z[b] for b in range(assets))
         return (log, v + params.pull * (1 - alive) + params.wobble * root * noise), log
 
-    start = jnp.zeros_like(normal[0]), from_normal(params.log_start, own[0])
-    return jax.lax.scan(move, start, (normal, own[1:]))[1]
+    start = jnp.zeros_like(normal[0]), from_normal(params.log_start, first[0])
+    return jax.lax.scan(move, start, (normal, own))[1]
