@@ -12,7 +12,6 @@ to be had in that of Mosaic.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import Any
 
 import jax
@@ -25,8 +24,9 @@ from stress_kernels.chip_day import day
 from stress_kernels.chip_report import outputs_of
 from stress_kernels.chip_tables import Boards, Report, Sizes, Tables, boards_of, report_of, sizes_of, tables_of
 from stress_kernels.ladder import Ladders
+from stress_kernels.ledger import open_stocks
 from stress_kernels.rows import those_first
-from stress_kernels.simulate import Outputs, open_carry, simulate
+from stress_kernels.simulate import Outputs, simulate
 from stress_kernels.world import World
 
 LANES = 32
@@ -62,9 +62,8 @@ def on_chip(
     """What the kernel says of all paths, and which of them it has given up."""
     _, assets, paths = exogenous.shape
     sizes = sizes_of(ladders, world, lanes, interpret=interpret)
-    _, record = open_carry(ladders, world, None, assets, 1)
-    tables = tables_of(ladders, world, record)
-    padded = jnp.pad(exogenous, ((0, 0), (0, 0), (0, -paths % lanes)))
+    tables = tables_of(ladders, world, open_stocks(ladders, None, world, 1), sizes)
+    padded = jnp.pad(exogenous, ((0, 0), (0, sizes.width - assets), (0, -paths % lanes)))
     report = jax.tree.map(lambda x: x[..., :paths], _call(padded, tables, sizes))
     return outputs_of(report, ladders, world), report.unknown[0] > 0
 
@@ -85,7 +84,7 @@ def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> 
             (*before, last // (paths // sizes.lanes)), functools.partial(_mine, len(before))
         )
 
-    whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, lambda i: (0,)), tables)
+    whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, functools.partial(_all, x.ndim)), tables)
     found = pl.pallas_call(
         kernel,
         grid=(paths // sizes.lanes,),
@@ -97,6 +96,10 @@ def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> 
         name="day",
     )(exogenous, tables)
     return jax.tree.unflatten(structure, found)[0]
+
+
+def _all(axes: int, block: Array) -> tuple[Any, ...]:
+    return (0,) * axes
 
 
 def _mine(before: int, block: Array) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ def sync(sizes: Sizes) -> None:
         triton.debug_barrier()
 
 
-def place_of(depth: Lanes, spread: Array, cells: int) -> Lanes:
+def place_of(depth: Float[Array, "*b"], spread: Array, cells: int) -> Float[Array, "*b"]:
     """Rungs whose trigger is at or before a depth, triggers being at the centres of their cells [rungs]."""
     depth = jnp.maximum(depth, 0.0)
     return jnp.floor(jnp.minimum(cells * (depth / (spread + depth)) + 0.5, cells))
@@ -39,11 +39,15 @@ class Order(NamedTuple):
 
     there: Any
     """Whether there is an order."""
-    side: Numbers
+    row: Numbers
+    """Of the boards with a row for each side."""
     path: Numbers
-    market: Numbers
     venue: Numbers
     asset: Numbers
+    market: Numbers
+    """Of the boards with a row for each market."""
+    ladder: Numbers
+    """Of the tables."""
     sign: Lanes
     """+1 for longs, -1 for shorts."""
     mark: Lanes
@@ -81,14 +85,14 @@ def _order(done: Array, total: Array, boards: Boards, sizes: Sizes) -> Order:
     number = done + jnp.arange(sizes.lanes, dtype=jnp.int32)
     there = number < total
     code = jnp.where(there, triton.load(boards.orders.at[number], mask=there, other=0), 0)
-    side, path = _divided(code, sizes.lanes)
-    market, short = _divided(side, 2)
-    venue, asset = _divided(market, sizes.assets)
+    row, path = _divided(code, sizes.lanes)
+    side, asset = _divided(row, sizes.width)
+    venue, short = _divided(side, 2)
+    market = venue * sizes.width + asset
+    ladder = 2 * (venue * sizes.assets + asset) + short
     mark = boards.mark[market, path]
-    return Order(
-        there, side, path, market, venue, asset, jnp.where(short > 0, -1.0, 1.0).astype(mark.dtype), mark,
-        boards.shift[market, path],
-    )  # fmt: skip
+    sign = jnp.where(short > 0, -1.0, 1.0).astype(mark.dtype)
+    return Order(there, row, path, venue, asset, market, ladder, sign, mark, boards.shift[market, path])
 
 
 def _divided(x: Numbers, by: int) -> tuple[Numbers, Numbers]:
@@ -114,14 +118,14 @@ def _close(order: Order, tables: Tables, boards: Boards, sizes: Sizes) -> None:
         "beyond": beyond,
     }
     # Who has no order writes nothing, and that to a row of its own: two threads must not share a place.
-    at = jnp.where(order.there, order.side, sizes.sides)
+    at = jnp.where(order.there, order.row, sizes.rows)
     path = jnp.where(order.there, order.path, jnp.arange(sizes.lanes, dtype=jnp.int32))
     for name, answer in answers.items():
         triton.store(getattr(boards, name).at[at, path], answer, mask=order.there)
 
 
 def _swept(order: Order, tables: Tables, boards: Boards, sizes: Sizes) -> Swept:
-    low, high = boards.low[order.side, order.path], boards.high[order.side, order.path]
+    low, high = boards.low[order.row, order.path], boards.high[order.row, order.path]
     before, after = (_row(order, place, sizes) for place in (low, high))
 
     def columns(row: Numbers, first: int) -> list[Lanes]:
@@ -133,7 +137,7 @@ def _swept(order: Order, tables: Tables, boards: Boards, sizes: Sizes) -> Swept:
 
 def _row(order: Order, place: Lanes, sizes: Sizes) -> Numbers:
     """Where the row of a place begins in the table."""
-    return (order.side * sizes.rungs + place.astype(jnp.int32)) * COLUMNS
+    return (order.ladder * sizes.rungs + place.astype(jnp.int32)) * COLUMNS
 
 
 def _sold(usd: Lanes, order: Order, tables: Tables, boards: Boards) -> tuple[Lanes, Lanes]:
@@ -148,9 +152,9 @@ def _sold(usd: Lanes, order: Order, tables: Tables, boards: Boards) -> tuple[Lan
     def price(local: Lanes, everywhere: Lanes) -> Lanes:
         return base + coefficient * (weight * rho * everywhere + (1 - rho) * local)
 
-    by_local, by_global = flow * (depth / tables.adv[order.market]), flow * (depth / tables.adv_global[order.asset])
+    by_local, by_global = flow * (depth / tables.adv[order.venue, order.asset]), flow * (depth / tables.adv_global[order.asset])
     end_local, end_global = signed_power(u_local + by_local, delta), signed_power(u_global + by_global, delta)
-    limit = order.mark + jnp.log1p(-order.sign * tables.bound[order.market])
+    limit = order.mark + jnp.log1p(-order.sign * tables.bound[order.venue, order.asset])
     beyond = (order.sign * (price(end_local, end_global) - limit) < 0) & (usd > 0)
     mean = price(
         mean_power(u_local, by_local, start_local, end_local, delta),
@@ -164,7 +168,7 @@ def _settled(swept: Swept, earned: Lanes, order: Order, tables: Tables, sizes: S
     fee = tables.fee[order.venue] * (1 + earned)
     level, deficit, fees, left_over = earned - order.shift, *[jnp.zeros_like(earned)] * 3
     for c in range(CLASSES):
-        klass = order.side * CLASSES + c
+        klass = order.ladder * CLASSES + c
         margin, partial = tables.log_margin[klass], tables.partial[klass] > 0
         quantity, value = swept.quantity_high[c], swept.value_high[c]
 

@@ -1,7 +1,8 @@
 """What the kernel on the chip reads and writes: sizes, parameters and tables, boards between its threads, reports.
 
-Inside the kernel every field is a reference to memory. Numbers of markets, sides and pools are stacked one after the
-other: market v A + a, side 2 (v A + a) + s.
+Inside the kernel every field is a reference to memory. A *tile* has the assets of one venue, or of one side of it, by
+the paths of a block; as tiles must have a power of two of numbers, assets that are not there fill them up: nobody holds
+or trades any. Axes: `v` venue, `s` side, `a` asset of a tile, `f` pool, `k` ladder, `c` margin class, `p` path.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from stress_kernels.ladder import Ladders
+from stress_kernels.ledger import Stocks
 from stress_kernels.pytree import pytree, static
-from stress_kernels.state import Record
 from stress_kernels.world import World
 
 Place = Any
@@ -27,9 +28,11 @@ class Sizes:
 
     venues: int = static()
     assets: int = static()
+    width: int = static()
+    """Assets of a tile, a power of two."""
     pools: int = static()
     lanes: int = static()
-    """Paths of a block, and orders that are worked on together; a power of two."""
+    """Paths of a block, a power of two."""
     rungs: int = static()
     """Rows of a ladder's table."""
     cells: int = static()
@@ -41,17 +44,12 @@ class Sizes:
     hours: int = static()
     steps_per_hour: int = static()
     interpret: bool = static()
-    """Whether the block is one array program, in which no thread has to wait for another."""
+    """Whether a block is one array program, in which no thread has to wait for another."""
 
     @property
-    def markets(self) -> int:
-        """Over all venues."""
-        return self.venues * self.assets
-
-    @property
-    def sides(self) -> int:
-        """Over all markets."""
-        return 2 * self.markets
+    def rows(self) -> int:
+        """Of a board that has one for each side of each market of all tiles (v s a)."""
+        return 2 * self.venues * self.width
 
 
 @pytree
@@ -69,11 +67,11 @@ class Tables:
     """Shift of the triggers, (a) [log]."""
     adv_global: Place
     adv: Place
-    """(m)"""
+    """(v a)"""
     bound: Place
     throughput: Place
     behind: Place
-    """(f m)"""
+    """(f v a)"""
     share: Place
     """Fall from the peak that starts deleveraging, (f) [1]."""
     mark: Place
@@ -89,22 +87,22 @@ class Tables:
     clamp: Place
     cap: Place
     divisor: Place
-    rows: Place
-    """(k rung column), flat."""
-    log_margin: Place
-    """(k c)"""
-    partial: Place
-    """1 for a class of partial closes, (k c)."""
     trigger_rate: Place
-    """(k)"""
+    """(v s a)"""
+    traders: Place
+    """Contracts at the start, (v s a)."""
+    rest: Place
+    """(v a)"""
     cash: Place
     """Of pools, (f) [USD]."""
-    traders: Place
-    """Contracts by side, (k)."""
-    rest: Place
-    """(m)"""
     gross: Place
     """Opening stocks of cash and coins (2)."""
+    rows: Place
+    """(k rung column), flat; ladders in the order of `Ladders`: venue, asset, side."""
+    log_margin: Place
+    """(k c), flat."""
+    partial: Place
+    """1 for a class of partial closes, (k c), flat."""
 
 
 @pytree
@@ -112,22 +110,22 @@ class Boards:
     """What the threads of a block tell each other, and what they cannot keep in registers."""
 
     ring: Place
-    """Past bases, (window m p) [log]."""
+    """Past bases, (window v a p) [log]."""
     orders: Place
-    """Numbers of the sides on which anything is swept: side x lanes + path in the block."""
+    """Where anything is swept, one after the other: row of a board x paths of a block + path."""
     mark: Place
+    """(row p), with a row for each market (v a)."""
     u_local: Place
     shift: Place
-    """(m p)"""
     index: Place
+    """(a p)"""
     u_global: Place
     depth: Place
-    """(a p)"""
     low: Place
+    """Places on ladders between which a side is swept, (row p) with a row for each side (v s a)."""
     high: Place
-    """Places on ladders between which a side is swept, (k p)."""
     usd: Place
-    """What was closed [USD], and so on, (k p); the last row is for threads without an order."""
+    """What was closed there [USD], and so on; the last row is for threads without an order."""
     received: Place
     deficit: Place
     quantity: Place
@@ -139,7 +137,7 @@ class Boards:
 
 @pytree
 class Report:
-    """What the kernel says of every hour (hour ... p), and of the whole time."""
+    """What the kernel says of every hour (hour ... row p), and of the whole time."""
 
     volume: Place
     """By side [USD]."""
@@ -151,16 +149,16 @@ class Report:
     """By pool [USD]."""
     surplus: Place
     traders: Place
-    """At the end of the hour, as are all stocks; high and low parts of sums, (hour 2 k p)."""
+    """By side at the end of the hour, as all stocks; high and low parts of sums, (hour 2 row p)."""
     rest: Place
-    """(hour 2 m p)"""
+    """By market."""
     traders_cash: Place
-    """(hour 2 v p)"""
+    """By venue."""
     rest_cash: Place
     gross: Place
     """Of cash and of coins, (hour 2 p)."""
     cash: Place
-    """(hour 2 f p)"""
+    """Of pools, (hour 2 f p)."""
     fund_low: Place
     index: Place
     mark: Place
@@ -181,6 +179,7 @@ def sizes_of(ladders: Ladders, world: World, lanes: int, *, interpret: bool) -> 
     return Sizes(
         venues=venues,
         assets=assets,
+        width=1 << (assets - 1).bit_length(),
         pools=world.pool_cash.shape[0],
         lanes=lanes,
         rungs=ladders.rows.shape[4],
@@ -194,61 +193,69 @@ def sizes_of(ladders: Ladders, world: World, lanes: int, *, interpret: bool) -> 
     )
 
 
-def tables_of(ladders: Ladders, world: World, record: Record) -> Tables:
+def tables_of(ladders: Ladders, world: World, opening: Stocks, sizes: Sizes) -> Tables:
     """Tables of a run.
 
     Args:
         ladders: One of each side.
         world: Rules and parameters.
-        record: Before the first step.
+        opening: Before the first step.
+        sizes: Of the run.
     """
-    impact, rules, dtype, stocks = world.impact, world.rules, ladders.rows.dtype, record.stocks
+    impact, rules, dtype = world.impact, world.rules, ladders.rows.dtype
     numbers = (impact.rho, impact.delta, impact.depth, impact.index_weight)
     of_steps = (impact.decay_local, impact.decay_global, ladders.spread)
-    raw = Tables(
+
+    def filled(x: Any, value: float = 0.0) -> Array:
+        """Assets of a tile, which come last."""
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, sizes.width - sizes.assets)], constant_values=value)
+
+    def of_sides(x: Any) -> Array:
+        return filled(jnp.swapaxes(x, 1, 2))
+
+    return Tables(
         impact=jnp.stack([jnp.asarray(x, dtype) for x in (*numbers, *of_steps)]),
-        coefficient=impact.coefficient,
-        contagion=impact.contagion,
-        sigma=world.sigma,
-        barrier=world.barrier_shift,
-        adv_global=world.adv_global,
-        adv=world.adv,
-        bound=world.take_bound,
-        throughput=world.throughput,
-        behind=world.behind,
-        share=jnp.asarray(rules.adl_share)[world.pool_venue],
+        coefficient=filled(impact.coefficient),
+        contagion=filled(filled(impact.contagion).T).T,
+        sigma=filled(world.sigma, 1.0),
+        barrier=filled(world.barrier_shift),
+        adv_global=filled(world.adv_global, 1.0),
+        adv=filled(world.adv, 1.0),
+        bound=filled(world.take_bound),
+        throughput=filled(world.throughput),
+        behind=filled(world.behind),
+        share=rules.adl_share[world.pool_venue],
         mark=rules.mark,
         average=rules.mark_window,
         fee=rules.fee,
-        keeps=jnp.asarray(rules.surplus_to_pool, dtype),
+        keeps=rules.surplus_to_pool.astype(dtype),
         every=rules.funding_every,
         interest=rules.funding_interest,
         clamp=rules.funding_clamp,
         cap=rules.funding_cap,
         divisor=rules.funding_divisor,
-        rows=ladders.rows,
-        log_margin=ladders.log_margin,
-        partial=jnp.asarray(ladders.partial, dtype),
-        trigger_rate=ladders.trigger_rate,
+        trigger_rate=of_sides(ladders.trigger_rate[:, :, :, 0, 0]),
+        traders=of_sides(opening.traders.value[..., 0]),
+        rest=filled(opening.rest.value[..., 0]),
         cash=world.pool_cash,
-        traders=stocks.traders.value[..., 0],
-        rest=stocks.rest.value[..., 0],
-        gross=jnp.stack([stocks.gross_cash[0, 0], stocks.gross_coins[0]]),
+        gross=jnp.stack([opening.gross_cash[0, 0], opening.gross_coins[0]]),
+        rows=ladders.rows.reshape(-1),
+        log_margin=ladders.log_margin.reshape(-1),
+        partial=ladders.partial.astype(dtype).reshape(-1),
     )
-    return jax.tree.map(lambda x: jnp.ravel(x), raw)
 
 
 def boards_of(sizes: Sizes, paths: int, dtype: Any) -> Boards:
     """Shapes of the boards of all blocks."""
-    blocks, p = paths // sizes.lanes, paths
 
     def of(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct((*shape, p), dtype)
+        return jax.ShapeDtypeStruct((*shape, paths), dtype)
 
-    markets, assets, sides, answers = of(sizes.markets), of(sizes.assets), of(sizes.sides), of(sizes.sides + 1)
+    markets, assets = of(sizes.venues * sizes.width), of(sizes.width)
+    sides, answers = of(sizes.rows), of(sizes.rows + 1)
     return Boards(
-        ring=of(sizes.window, sizes.markets),
-        orders=jax.ShapeDtypeStruct((blocks * (sizes.sides + 1) * sizes.lanes,), jnp.int32),
+        ring=of(sizes.window, sizes.venues, sizes.width),
+        orders=jax.ShapeDtypeStruct(((sizes.rows + 1) * paths,), jnp.int32),
         mark=markets, u_local=markets, shift=markets,
         index=assets, u_global=assets, depth=assets,
         low=sides, high=sides,
@@ -263,18 +270,14 @@ def report_of(sizes: Sizes, paths: int, dtype: Any) -> Report:
     def hourly(*shape: int) -> Any:
         return jax.ShapeDtypeStruct((sizes.hours, *shape, paths), dtype)
 
-    venues, assets, markets, pools = sizes.venues, sizes.assets, hourly(sizes.markets), hourly(sizes.pools)
+    venues, assets, pools = hourly(sizes.venues), hourly(sizes.width), hourly(sizes.pools)
+    markets, cash = hourly(sizes.venues * sizes.width), hourly(2, sizes.venues)
     return Report(
-        volume=hourly(sizes.sides), first_round=markets, accounts=hourly(venues), deficit=pools, surplus=pools,
-        traders=hourly(2, sizes.sides), rest=hourly(2, sizes.markets),
-        traders_cash=hourly(2, venues), rest_cash=hourly(2, venues), gross=hourly(2), cash=hourly(2, sizes.pools),
-        fund_low=pools, index=hourly(assets), mark=markets, index_low=hourly(assets), index_high=hourly(assets),
+        volume=hourly(sizes.rows), first_round=markets, accounts=venues, deficit=pools, surplus=pools,
+        traders=hourly(2, sizes.rows), rest=hourly(2, sizes.venues * sizes.width),
+        traders_cash=cash, rest_cash=cash, gross=hourly(2), cash=hourly(2, sizes.pools),
+        fund_low=pools, index=assets, mark=markets, index_low=assets, index_high=assets,
         basis_low=markets, basis_high=markets,
         drawdown=jax.ShapeDtypeStruct((sizes.pools, paths), dtype),
         unknown=jax.ShapeDtypeStruct((1, paths), dtype),
     )  # fmt: skip
-
-
-def zeros_like_block(sizes: Sizes, dtype: Any) -> Array:
-    """Nothing, for each path of a block."""
-    return jnp.zeros((sizes.lanes,), dtype)
