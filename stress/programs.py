@@ -22,11 +22,30 @@ Block = Callable[..., Any]
 
 def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """Everything of some paths; those that only fill up a block stand still, and cost little."""
-    import jax.numpy as jnp
     from stress_kernels.simulate import simulate
 
+    return _drawn(lambda log: simulate(log, ladders, world, accounts), keys, wanted, shock)
+
+
+def simulated_on_chip(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The same by the kernel of a GPU, of runs of which `on_chip.missing` names nothing."""
+    from stress_kernels.chip import simulate_on_chip
+
+    return _drawn(lambda log: simulate_on_chip(log, ladders, world), keys, wanted, shock)
+
+
+def interpreted(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The same by the kernel as ordinary array programs, on any device: slow, for tests."""
+    from stress_kernels.chip import simulate_on_chip
+
+    return _drawn(lambda log: simulate_on_chip(log, ladders, world, interpret=True), keys, wanted, shock)
+
+
+def _drawn(simulate: Callable[[Any], Any], keys: Any, wanted: Any, shock: Any) -> Any:
+    import jax.numpy as jnp
+
     log, log_weight = shock.drawn(keys)
-    outputs = simulate(jnp.where(wanted, log, 0.0), ladders, world, accounts)
+    outputs = simulate(jnp.where(wanted, log, 0.0))
     return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels.chip_day import day
 from stress_kernels.chip_report import outputs_of
-from stress_kernels.chip_tables import Boards, Report, Sizes, Tables, boards_of, report_of, sizes_of, tables_of
+from stress_kernels.chip_tables import Report, Sizes, Tables, boards_of, report_of, sizes_of, tables_of
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.rows import those_first
@@ -53,7 +53,7 @@ def simulate_on_chip(
         interpret: Run the kernel as ordinary array programs, block after block: slow, for tests.
     """
     outputs, unknown = on_chip(exogenous, ladders, world, lanes=lanes, interpret=interpret)
-    return _done_again(outputs, unknown, exogenous, ladders, world)
+    return done_again(outputs, unknown, exogenous, ladders, world)
 
 
 def on_chip(
@@ -80,9 +80,7 @@ def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> 
     def of_block(x: Any) -> pl.BlockSpec:
         """The part of a block's paths, which come last; of a list, its own."""
         *before, last = x.shape
-        return pl.BlockSpec(
-            (*before, last // (paths // sizes.lanes)), functools.partial(_mine, len(before))
-        )
+        return pl.BlockSpec((*before, last // (paths // sizes.lanes)), functools.partial(_mine, len(before)))
 
     whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, functools.partial(_all, x.ndim)), tables)
     found = pl.pallas_call(
@@ -106,7 +104,7 @@ def _mine(before: int, block: Array) -> tuple[Any, ...]:
     return (*(0,) * before, block)
 
 
-def _done_again(
+def done_again(
     outputs: Outputs, unknown: Bool[Array, " p"], exogenous: Float[Array, "step a p"], ladders: Ladders, world: World
 ) -> Outputs:
     """Simulate the paths that the kernel has given up, some at a time, from the start."""

@@ -43,13 +43,12 @@ def day(log: Any, tables: Tables, boards: Boards, report: Report, sizes: Sizes) 
     to = Memories(tables, boards, report)
 
     def hour(h: Array, carry: Carry) -> Carry:
-        first = h * sizes.steps_per_hour
         opening = _new_hour(carry[0], h, to, sizes), carry[1]
 
-        def step(k: Array, now: Carry) -> Carry:
-            return _step(k, now, log, h, to, sizes)
+        def step(i: Array, now: Carry) -> Carry:
+            return _step(h * sizes.steps_per_hour + i, now, log, h, to, sizes)
 
-        state, memory = jax.lax.fori_loop(first, first + sizes.steps_per_hour, step, opening)
+        state, memory = jax.lax.fori_loop(0, sizes.steps_per_hour, step, opening)
         _end_hour(state, h, report, sizes)
         return state, memory
 

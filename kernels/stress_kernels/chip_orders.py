@@ -145,16 +145,16 @@ def _sold(usd: Lanes, order: Order, tables: Tables, boards: Boards) -> tuple[Lan
     rho, delta, weight = tables.impact[0], tables.impact[1], tables.impact[3]
     u_local, u_global = boards.u_local[order.market, order.path], boards.u_global[order.asset, order.path]
     index, depth = boards.index[order.asset, order.path], boards.depth[order.asset, order.path]
-    coefficient, flow = tables.coefficient[order.asset], -order.sign * usd
+    market, coefficient, flow = (order.venue, order.asset), tables.coefficient[order.asset], -order.sign * usd
     start_local, start_global = signed_power(u_local, delta), signed_power(u_global, delta)
     base = index - weight * rho * coefficient * start_global
 
     def price(local: Lanes, everywhere: Lanes) -> Lanes:
         return base + coefficient * (weight * rho * everywhere + (1 - rho) * local)
 
-    by_local, by_global = flow * (depth / tables.adv[order.venue, order.asset]), flow * (depth / tables.adv_global[order.asset])
+    by_local, by_global = flow * (depth / tables.adv[market]), flow * (depth / tables.adv_global[order.asset])
     end_local, end_global = signed_power(u_local + by_local, delta), signed_power(u_global + by_global, delta)
-    limit = order.mark + jnp.log1p(-order.sign * tables.bound[order.venue, order.asset])
+    limit = order.mark + jnp.log1p(-order.sign * tables.bound[market])
     beyond = (order.sign * (price(end_local, end_global) - limit) < 0) & (usd > 0)
     mean = price(
         mean_power(u_local, by_local, start_local, end_local, delta),

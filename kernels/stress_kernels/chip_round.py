@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax.experimental.pallas import triton
@@ -235,5 +235,5 @@ def _book(
         add_sum(report.rest_cash, hour, v, -paid, anywhere)
         gross.append(jnp.sum(sum([*earned, *deficit, *received]), axis=0))
         coins.append(jnp.sum(sum(found.quantity[both]), axis=0))
-    add(some(report.gross, hour, 0), sum(gross), anywhere)
-    add(some(report.gross, hour, 1), sum(coins), anywhere)
+    add(some(report.gross, hour, 0), reduce(jnp.add, gross), anywhere)
+    add(some(report.gross, hour, 1), reduce(jnp.add, coins), anywhere)
