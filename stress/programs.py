@@ -27,13 +27,34 @@ def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, acco
     from stress_kernels.recovery import simulate_on
     from stress_kernels.simulate import simulate
 
-    log, log_weight = shock.drawn(keys)
-    log = jnp.where(wanted, log, 0.0)
-    if shock.after is None:
-        outputs = simulate(log, ladders, world, accounts)
-    else:
+    def through(log: Any) -> Any:
+        if shock.after is None:
+            return simulate(log, ladders, world, accounts)
         later = shock.after.drawn(keys, log)
-        outputs = simulate_on(log, replace(later, log=jnp.where(wanted, later.log, 0.0)), ladders, world)
+        return simulate_on(log, replace(later, log=jnp.where(wanted, later.log, 0.0)), ladders, world)
+
+    return _drawn(through, keys, wanted, shock)
+
+
+def simulated_on_chip(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The same by the kernel of a GPU, of runs of which `on_chip.missing` names nothing."""
+    from stress_kernels.chip import simulate_on_chip
+
+    return _drawn(lambda log: simulate_on_chip(log, ladders, world), keys, wanted, shock)
+
+
+def interpreted(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The same by the kernel as ordinary array programs, on any device: slow, for tests."""
+    from stress_kernels.chip import simulate_on_chip
+
+    return _drawn(lambda log: simulate_on_chip(log, ladders, world, interpret=True), keys, wanted, shock)
+
+
+def _drawn(through: Callable[[Any], Any], keys: Any, wanted: Any, shock: Any) -> Any:
+    import jax.numpy as jnp
+
+    log, log_weight = shock.drawn(keys)
+    outputs = through(jnp.where(wanted, log, 0.0))
     return outputs if log_weight is None else outputs | {"log_weight": log_weight}
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from stress.behaviour import NO_INFLOW
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
-from stress.programs import Block, mesh_of, program_of, simulated
+from stress.on_chip import block_of
+from stress.programs import Block, mesh_of, program_of
 from stress.results import coords, dataset, kept_of, open_run
 from stress.spec import RunError
 from stress.store import Store, read_attributes
@@ -192,19 +193,19 @@ class Simulation:
     still being made."""
 
     @classmethod
-    def of(cls, config: Run, devices: Devices, block: Block = simulated) -> Simulation:
+    def of(cls, config: Run, devices: Devices, block: Block | None = None) -> Simulation:
         """Build world, ladders, accounts and shock, and put them on the devices.
 
         Args:
             config: The run.
             devices: Those to use.
-            block: What is computed; another one computes something else with the same tables.
+            block: What is computed; by default everything of a run, by the kernel of a GPU where it knows the run.
         """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
         built, world, size = laid_out(config, devices)
-        program = program_of(block, devices, size)
+        program = program_of(block or block_of(built, devices), devices, size)
         arrays = world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
 

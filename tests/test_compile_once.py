@@ -11,7 +11,8 @@ import pytest
 from stress import bench
 from stress.config import Run, load_config
 from stress.devices import cache_folder, choose
-from stress.run import Simulation, simulated
+from stress.programs import simulated
+from stress.run import Simulation
 
 CHUNK = 16
 CHANGES: list[dict[str, Any]] = [

@@ -67,7 +67,7 @@ def through_hours(
     def hour(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
         opening = open_interest(now.state, unpack(now.record, like), world)
         now, _ = jax.lax.scan(one, _new_hour(now, like, world), xs)
-        return now, _paused(now, world) | _report(now.state, unpack(now.record, like), opening, world)
+        return now, _paused(now, world) | report(now.state, unpack(now.record, like), opening, world)
 
     carry, hourly = jax.lax.scan(hour, carry, _by_hour(exogenous, world))
     residual = jnp.max(hourly.pop("ledger_residual"), axis=0)
@@ -116,7 +116,7 @@ def trace(
         now = step(now, exogenous, depth, like, ladders, world, accounts, mood)
         quotes = now.state.quotes
         prices = {"mark": quotes.mark, "last": quotes.index[None] + quotes.basis}
-        found = _report(now.state, unpack(now.record, like), opening, world) | prices
+        found = report(now.state, unpack(now.record, like), opening, world) | prices
         return now, {name: x[..., which] for name, x in found.items()}
 
     def hour(now: Carry, xs: Steps) -> tuple[Carry, Outputs]:
@@ -243,7 +243,7 @@ def open_interest(state: State, record: Record, world: World) -> Float[Array, "v
     return (longs + world.block[..., None]) * worth_of(state.quotes, world).unit
 
 
-def _report(state: State, record: Record, opening: Float[Array, "v a p"], world: World) -> Outputs:
+def report(state: State, record: Record, opening: Float[Array, "v a p"], world: World) -> Outputs:
     """What is kept of an hour that began with the open interest `opening`."""
     hour, past, quotes, at = record.hour, state.extremes, state.quotes, worth_of(state.quotes, world)
     adl_volume = add_up(hour.layers[layers_of(world).index("adl")], 2)

@@ -1,0 +1,129 @@
+"""A run's paths by a kernel that keeps their state on the chip over all hours, equal to `simulate` to rounding.
+
+One program of the kernel has a block of paths, a thread each, and goes through all steps; only reports leave it. It
+knows the order book, funding and pools that pay. A path that meets more, an order that the book does not take whole, a
+queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up, and `simulate` does it
+again from the start: paths are keyed, so it is the same path.
+
+The kernel is written in Pallas for its Triton backend: what looks up numbers of a table by threads of their own is not
+to be had in that of Mosaic.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton
+from jaxtyping import Array, Bool, Float
+
+from stress_kernels.chip_day import day
+from stress_kernels.chip_report import outputs_of
+from stress_kernels.chip_tables import Report, Sizes, Tables, boards_of, report_of, sizes_of, tables_of
+from stress_kernels.ladder import Ladders
+from stress_kernels.ledger import open_stocks
+from stress_kernels.rows import those_first
+from stress_kernels.simulate import Outputs, simulate
+from stress_kernels.world import World
+
+LANES = 32
+"""Paths of a block: a warp. More would wait for the one with the most rounds. Not measured."""
+_AGAIN = 4096
+"""Paths that are done again together."""
+
+
+def simulate_on_chip(
+    exogenous: Float[Array, "step a p"],
+    ladders: Ladders,
+    world: World,
+    *,
+    lanes: int = LANES,
+    interpret: bool = False,
+) -> Outputs:
+    """As `simulate`, of paths on ladders alone.
+
+    Args:
+        exogenous: Log index without impact after each step, relative to the start.
+        ladders: With triggers at the centres of their cells, one of each side.
+        world: Without anything that `missing` names.
+        lanes: Paths of a block, a power of two.
+        interpret: Run the kernel as ordinary array programs, block after block: slow, for tests.
+    """
+    outputs, unknown = on_chip(exogenous, ladders, world, lanes=lanes, interpret=interpret)
+    return done_again(outputs, unknown, exogenous, ladders, world)
+
+
+def on_chip(
+    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, *, lanes: int, interpret: bool
+) -> tuple[Outputs, Bool[Array, " p"]]:
+    """What the kernel says of all paths, and which of them it has given up."""
+    _, assets, paths = exogenous.shape
+    sizes = sizes_of(ladders, world, lanes, interpret=interpret)
+    tables = tables_of(ladders, world, open_stocks(ladders, None, world, 1), sizes)
+    padded = jnp.pad(exogenous, ((0, 0), (0, sizes.width - assets), (0, -paths % lanes)))
+    report = jax.tree.map(lambda x: x[..., :paths], _call(padded, tables, sizes))
+    return outputs_of(report, ladders, world), report.unknown[0] > 0
+
+
+def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> Report:
+    paths, dtype = exogenous.shape[-1], exogenous.dtype
+    shapes = report_of(sizes, paths, dtype), boards_of(sizes, paths, dtype)
+    report, structure = jax.tree.flatten(shapes)
+
+    def kernel(log: Any, tables: Tables, *rest: Any) -> None:
+        report, boards = jax.tree.unflatten(structure, rest)
+        day(log, tables, boards, report, sizes)
+
+    def of_block(x: Any) -> pl.BlockSpec:
+        """The part of a block's paths, which come last; of a list, its own."""
+        *before, last = x.shape
+        return pl.BlockSpec((*before, last // (paths // sizes.lanes)), functools.partial(_mine, len(before)))
+
+    whole = jax.tree.map(lambda x: pl.BlockSpec(x.shape, functools.partial(_all, x.ndim)), tables)
+    found = pl.pallas_call(
+        kernel,
+        grid=(paths // sizes.lanes,),
+        in_specs=(of_block(exogenous), whole),
+        out_specs=list(map(of_block, report)),
+        out_shape=report,
+        compiler_params=triton.CompilerParams(num_warps=max(1, sizes.lanes // 32), num_stages=1),
+        interpret=sizes.interpret,
+        name="day",
+    )(exogenous, tables)
+    return jax.tree.unflatten(structure, found)[0]
+
+
+def _all(axes: int, block: Array) -> tuple[Any, ...]:
+    return (0,) * axes
+
+
+def _mine(before: int, block: Array) -> tuple[Any, ...]:
+    return (*(0,) * before, block)
+
+
+def done_again(
+    outputs: Outputs, unknown: Bool[Array, " p"], exogenous: Float[Array, "step a p"], ladders: Ladders, world: World
+) -> Outputs:
+    """Simulate the paths that the kernel has given up, some at a time, from the start."""
+    paths = unknown.size
+    some, wanted = min(paths, _AGAIN), jnp.sum(unknown, dtype=jnp.int32)
+    order = jnp.pad(those_first(unknown), (0, -paths % some))
+
+    def more(carry: tuple[Array, Outputs]) -> Array:
+        return carry[0] < wanted
+
+    def turn(carry: tuple[Array, Outputs]) -> tuple[Array, Outputs]:
+        start, outputs = carry
+        place = start + jnp.arange(some, dtype=jnp.int32)
+        chosen = order[place]
+        # Those that only fill up stand still, and nothing of them is kept.
+        log = jnp.where(place < wanted, exogenous[..., chosen], 0.0)
+        back = jnp.where(place < wanted, chosen, paths)
+        anew = simulate(log, ladders, world)
+        put = {name: x.at[..., back].set(anew[name], mode="drop") for name, x in outputs.items()}
+        return start + some, put
+
+    return jax.lax.while_loop(more, turn, (jnp.int32(0), outputs))[1]

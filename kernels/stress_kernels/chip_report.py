@@ -1,0 +1,104 @@
+"""The kernel's report as the outputs of a run: the end of every hour as that of an hour of a path of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from stress_kernels.chip_tables import Report
+from stress_kernels.ladder import Ladders
+from stress_kernels.ledger import Stocks
+from stress_kernels.money import Sum
+from stress_kernels.simulate import STATUS_NOT_FINITE, STATUS_OK, Outputs, open_carry, report
+from stress_kernels.state import Extremes, Hour, State
+from stress_kernels.world import LAYERS, World
+
+Rows = Float[Array, "hour row p"]
+
+
+def outputs_of(said: Report, ladders: Ladders, world: World) -> Outputs:
+    """Arrays named as the run's variables, as from `simulate.simulate`."""
+    assets, paths = world.adv.shape[1], said.unknown.shape[-1]
+    carry, opening = open_carry(ladders, world, None, assets, world.hours * paths)
+    state = _ended(said, carry.state)
+    record = replace(opening, stocks=_stocks(said, opening.stocks), hour=_hour(said, opening.hour))
+    hourly = report(state, record, jnp.ones_like(state.quotes.mark), world)
+    hourly = {name: jnp.moveaxis(x.reshape(*x.shape[:-1], world.hours, paths), -2, 0) for name, x in hourly.items()}
+    residual = jnp.max(hourly.pop("ledger_residual"), axis=0)
+    finite = jnp.all(jnp.isfinite(hourly["fund_equity"][-1]), axis=0) & jnp.isfinite(residual)
+    return hourly | {
+        "paused": jnp.zeros_like(hourly["accounts_liquidated"]),
+        "fund_drawdown": said.drawdown,
+        "fund_exhausted_hour": jnp.full_like(said.drawdown, jnp.nan),
+        "ledger_residual": residual,
+        "status": jnp.where(finite, STATUS_OK, STATUS_NOT_FINITE),
+        "log_weight": jnp.zeros_like(residual),
+    }
+
+
+def _like(x: Rows, of: Float[Array, "*b n"]) -> Float[Array, "*b n"]:
+    """Rows of venues or pools, hours beside paths: those of the first hour first."""
+    return jnp.moveaxis(x, 0, 1).reshape(of.shape)
+
+
+def _assets(x: Rows, of: Float[Array, "a n"]) -> Float[Array, "a n"]:
+    """Rows of one tile, without those that fill it up."""
+    return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1)[: len(of)]
+
+
+def _markets(x: Rows, of: Float[Array, "v a n"]) -> Float[Array, "v a n"]:
+    venues, assets, many = of.shape
+    return jnp.moveaxis(x, 0, 1).reshape(venues, -1, many)[:, :assets]
+
+
+def _sides(x: Rows, of: Float[Array, "v a s n"]) -> Float[Array, "v a s n"]:
+    venues, assets, sides, many = of.shape
+    return jnp.swapaxes(jnp.moveaxis(x, 0, 1).reshape(venues, sides, -1, many)[:, :, :assets], 1, 2)
+
+
+def _sum(x: Float[Array, "hour 2 row p"], of: Sum, shaped: Callable[[Array, Array], Array] = _like) -> Sum:
+    return Sum(shaped(x[:, 0], of.high), shaped(x[:, 1], of.low))
+
+
+def _ended(said: Report, state: State) -> State:
+    """The ends of all hours; what the kernel knows nothing of is as it was at the start."""
+    past, quotes, cash = state.extremes, state.quotes, _sum(said.cash, state.funds.cash)
+    return replace(
+        state,
+        quotes=replace(quotes, index=_assets(said.index, quotes.index), mark=_markets(said.mark, quotes.mark)),
+        funds=replace(state.funds, cash=cash, equity=cash.value),
+        extremes=Extremes(
+            fund_low=_like(said.fund_low, past.fund_low),
+            index_low=_assets(said.index_low, past.index_low),
+            index_high=_assets(said.index_high, past.index_high),
+            basis_low=_markets(said.basis_low, past.basis_low),
+            basis_high=_markets(said.basis_high, past.basis_high),
+        ),
+    )
+
+
+def _stocks(said: Report, opening: Stocks) -> Stocks:
+    return replace(
+        opening,
+        traders=_sum(said.traders, opening.traders, _sides),
+        rest=_sum(said.rest, opening.rest, _markets),
+        traders_cash=_sum(said.traders_cash, opening.traders_cash),
+        rest_cash=_sum(said.rest_cash, opening.rest_cash),
+        gross_cash=_like(said.gross[:, :1], opening.gross_cash),
+        gross_coins=_like(said.gross[:, 1:], opening.gross_coins),
+    )
+
+
+def _hour(said: Report, opening: Hour) -> Hour:
+    book = opening.layers[LAYERS.index("book")]
+    return replace(
+        opening,
+        layers=opening.layers.at[LAYERS.index("book")].set(_sides(said.volume, book)),
+        first_round=_markets(said.first_round, opening.first_round),
+        accounts=_like(said.accounts, opening.accounts),
+        deficit=_like(said.deficit, opening.deficit),
+        surplus=_like(said.surplus, opening.surplus),
+    )
