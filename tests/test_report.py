@@ -19,6 +19,7 @@ from conftest import Command, Finished
 
 import stress
 from stress import risk
+from stress.comparison import measures, payments
 from stress.config import digest, load_config
 from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
@@ -343,6 +344,12 @@ def test_both_languages_say_everything() -> None:
     braces = {code: {key: sorted(re.findall(r"{(\w+)}", str(value))) for key, value in flat(texts[code])} for code in
               SHIPPED}  # fmt: skip
     assert {key: braces["nl"][key] for key in english} == {key: braces["en"][key] for key in english}
+
+
+def test_differences_have_names_in_dutch(ds: xr.Dataset) -> None:
+    dutch = read_language("nl", None).texts["difference"]
+    names = [measure.name for measure in (*measures(ds, stops=True), *payments(ds))]
+    assert {name for name in names if name not in dutch} == {"lowest BTC, from the start"}  # Put together from parts.
 
 
 def flat(table: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:
