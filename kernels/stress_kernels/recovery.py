@@ -89,33 +89,55 @@ def simulate_on(exogenous: Float[Array, "step a p"], later: Later, ladders: Ladd
     """
     rule = world.recovery
     assert rule is not None
+    rule = replace(rule, world=replace(rule.world, lanes=world.lanes))
     outputs, carry, like = through_hours(exogenous, ladders, world)
-    held = quantity(total_row(ladders))
-    ladders = joined(ladders, inflow_of(world))
-    steps = _steps(exogenous, later, world, rule)
+    held, ladders = add_up(quantity(total_row(ladders)), 3), joined(ladders, inflow_of(world))
     carry = _slowed(carry, world, rule.world)
-    carry, like, ladders = _with_room(carry, like, ladders, rule)
+    carry, like, ladders, copies = _with_room(carry, like, ladders, rule)
     spread = spread_out(rule.world, steps_in_one(world, rule.world))
-    aim = add_up(held, 3)
+
+    first = _report(carry, like, later.volatility**2, replace(ladders, copies=copies), spread)
+    first["recovery_liquidation_volume"] = add_up(outputs["liquidation_volume"][-HOURS:], 0)
+    steps = _steps(exogenous, later, world, rule)
+    carry, daily = _through_days(Day(carry, copies), steps, held, like, ladders, spread, rule)
+    daily = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, daily)
+    residual = jnp.maximum(outputs["ledger_residual"], jnp.max(daily.pop("ledger_residual"), axis=0))
+    sound = jnp.maximum(outputs["status"], status(carry, residual))
+    return outputs | daily | {"ledger_residual": residual, "status": sound}
+
+
+def _through_days(
+    start: Day,
+    steps: tuple[Array, Array, Mood],
+    held: Float[Array, "v a s one"],
+    like: Record,
+    ladders: Ladders,
+    world: World,
+    rule: Recovery,
+) -> tuple[Carry, Outputs]:
+    """All days, and what is kept of each.
+
+    Args:
+        start: Paths before the first.
+        steps: What the exogenous path alone decides, by day, hour and step.
+        held: Coins of every market side at the start of the run.
+        like: Shapes of the record.
+        ladders: With a cohort for each day.
+        world: In which flows are spread over a step.
+        rule: Of these days.
+    """
 
     def day(now: Day, xs: tuple[Array, tuple[Array, Array, Mood]]) -> tuple[Day, Outputs]:
         number, steps = xs
-        carry = cleared(now.carry, like, spread)
-        now = replace(now, carry=carry)
+        now = replace(now, carry=cleared(now.carry, like, world))
         if rule.comeback is not None:
-            now = _come_back(now, number, aim, rule.comeback, like, ladders, rule)
+            now = _come_back(now, number, held, rule.comeback, like, ladders, rule)
         counted = replace(ladders, copies=now.copies)
-        carry, squares = _through_day(now.carry, steps, like, counted, spread)
-        now = replace(now, carry=carry)
-        return now, _report(carry, unpack(carry.record, like), squares, counted, spread)
+        carry, squares = _through_day(now.carry, steps, like, counted, world)
+        return replace(now, carry=carry), _report(carry, like, squares, counted, world)
 
-    first = _report(carry, unpack(carry.record, like), later.volatility**2, ladders, spread)
-    first["recovery_liquidation_volume"] = jnp.sum(outputs["liquidation_volume"][-HOURS:], axis=0)
-    now, daily = jax.lax.scan(day, Day(carry, jnp.ones_like(carry.state.reach)), (jnp.arange(rule.days), steps))
-    daily = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, daily)
-    residual = jnp.maximum(outputs["ledger_residual"], jnp.max(daily.pop("ledger_residual"), axis=0))
-    sound = jnp.maximum(outputs["status"], status(now.carry, residual))
-    return outputs | daily | {"ledger_residual": residual, "status": sound}
+    end, daily = jax.lax.scan(day, start, (jnp.arange(rule.days), steps))
+    return end.carry, daily
 
 
 def spread_out(coarse: World, each: int) -> World:
@@ -148,10 +170,13 @@ def _slowed(carry: Carry, fine: World, coarse: World) -> Carry:
     return replace(carry, state=state, memory=slowed(carry.memory, fine, coarse))
 
 
-def _with_room(carry: Carry, like: Record, ladders: Ladders, rule: Recovery) -> tuple[Carry, Record, Ladders]:
-    """Ladders with a cohort for each day, none of which is open."""
+def _with_room(
+    carry: Carry, like: Record, ladders: Ladders, rule: Recovery
+) -> tuple[Carry, Record, Ladders, Float[Array, "v a s e p"]]:
+    """Ladders with a cohort for each day, none of which is open, and copies of all tables."""
+    ones = jnp.ones_like(carry.state.reach)
     if rule.comeback is None:
-        return carry, like, ladders
+        return carry, like, ladders, ones
     state, record, days = carry.state, unpack(carry.record, like), rule.days
     kept = state.kept
     reach, cohorts = none_open(state.reach, kept, days, ladders)
@@ -165,7 +190,7 @@ def _with_room(carry: Carry, like: Record, ladders: Ladders, rule: Recovery) -> 
     done = jnp.concatenate([record.done, reach[:, :, :, -days:]], axis=3)
     record = replace(record, done=done, taken=longer(record.taken), hour=hour)
     ladders = with_tables(ladders, rule.comeback.ladders, days)
-    return replace(carry, state=state, record=pack(record)), template(record), ladders
+    return replace(carry, state=state, record=pack(record)), template(record), ladders, longer(ones)
 
 
 def _steps(
@@ -204,7 +229,13 @@ def _ages(exogenous: Float[Array, "step a p"], after: Float[Array, "later a p"],
 
 
 def _come_back(
-    now: Day, number: Int[Array, ""], held: Array, rule: Comeback, like: Record, ladders: Ladders, of: Recovery
+    now: Day,
+    number: Int[Array, ""],
+    held: Float[Array, "v a s one"],
+    rule: Comeback,
+    like: Record,
+    ladders: Ladders,
+    of: Recovery,
 ) -> Day:
     """A day's share of the way to the level of open interest: of what is missing some is opened, of what is too much
     some closes, at the mark and against the rest of the market, as in ordinary trading that moves no price.
@@ -214,7 +245,7 @@ def _come_back(
 
     Args:
         number: Of the day.
-        held: Coins of every market side at the start, (v a s 1).
+        held: Coins of every market side at the start of the run.
     """
     state, record = now.carry.state, unpack(now.carry.record, like)
     traders = jnp.abs(record.stocks.traders.value)
@@ -269,9 +300,9 @@ def _through_day(
     return jax.lax.scan(hour, start, steps)[0]
 
 
-def _report(carry: Carry, record: Record, squares: Float[Array, "a p"], ladders: Ladders, world: World) -> Outputs:
+def _report(carry: Carry, like: Record, squares: Float[Array, "a p"], ladders: Ladders, world: World) -> Outputs:
     """What is kept of a day."""
-    state = carry.state
+    state, record = carry.state, unpack(carry.record, like)
     return {
         "recovery_open_interest": open_interest(state, record, world),
         "recovery_mean_leverage": mean_leverage(state, ladders),
