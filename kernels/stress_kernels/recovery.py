@@ -13,36 +13,24 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from stress_kernels.behaviour import Ages, Mood, ages, moods
 from stress_kernels.coarser_clock import slowed, steps_in_one
-from stress_kernels.cohorts import inflow_of, joined, none_open, with_tables
-from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, row_at, total_row
+from stress_kernels.cohorts import inflow_of, joined
+from stress_kernels.comeback import Comeback, come_back, with_room
+from stress_kernels.ladder import CLASSES, Ladders, quantity, row_at, total_row
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
-from stress_kernels.rows import pack, template, unpack
+from stress_kernels.rows import pack, unpack
 from stress_kernels.simulate import Outputs, cleared, depth_of_steps, open_interest, status, through_hours
 from stress_kernels.state import Record, State
 from stress_kernels.step import Carry, step
-from stress_kernels.voluntary import booked, holdings
 from stress_kernels.world import World, along, side_sign
 
 HOURS = 24
 """Of a day."""
-
-
-@pytree
-class Comeback:
-    """Positions that are opened again, or go on leaving."""
-
-    ladders: Ladders
-    """Accounts that stand for all of a market side at the start, as if opened there; one entry class."""
-    level: Float[Array, ""]
-    """Positions that there are in the long run, of those of a market side at the start [1]."""
-    share: Float[Array, ""]
-    """Part of the way there that is gone in a day [1]."""
 
 
 @pytree
@@ -93,7 +81,7 @@ def simulate_on(exogenous: Float[Array, "step a p"], later: Later, ladders: Ladd
     outputs, carry, like = through_hours(exogenous, ladders, world)
     held, ladders = add_up(quantity(total_row(ladders)), 3), joined(ladders, inflow_of(world))
     carry = _slowed(carry, world, rule.world)
-    carry, like, ladders, copies = _with_room(carry, like, ladders, rule)
+    carry, like, ladders, copies = with_room(carry, like, ladders, rule.comeback)
     spread = spread_out(rule.world, steps_in_one(world, rule.world))
 
     first = _report(carry, like, later.volatility**2, replace(ladders, copies=copies), spread)
@@ -129,12 +117,12 @@ def _through_days(
 
     def day(now: Day, xs: tuple[Array, tuple[Array, Array, Mood]]) -> tuple[Day, Outputs]:
         number, steps = xs
-        now = replace(now, carry=cleared(now.carry, like, world))
+        carry, copies = cleared(now.carry, like, world), now.copies
         if rule.comeback is not None:
-            now = _come_back(now, number, held, rule.comeback, like, ladders, rule)
-        counted = replace(ladders, copies=now.copies)
-        carry, squares = _through_day(now.carry, steps, like, counted, world)
-        return replace(now, carry=carry), _report(carry, like, squares, counted, world)
+            carry, copies = come_back(carry, copies, number, held, rule.comeback, like, ladders, world)
+        counted = replace(ladders, copies=copies)
+        carry, squares = _through_day(carry, steps, like, counted, world)
+        return Day(carry, copies), _report(carry, like, squares, counted, world)
 
     end, daily = jax.lax.scan(day, start, (jnp.arange(rule.days), steps))
     return end.carry, daily
@@ -170,29 +158,6 @@ def _slowed(carry: Carry, fine: World, coarse: World) -> Carry:
     return replace(carry, state=state, memory=slowed(carry.memory, fine, coarse))
 
 
-def _with_room(
-    carry: Carry, like: Record, ladders: Ladders, rule: Recovery
-) -> tuple[Carry, Record, Ladders, Float[Array, "v a s e p"]]:
-    """Ladders with a cohort for each day, none of which is open, and copies of all tables."""
-    ones = jnp.ones_like(carry.state.reach)
-    if rule.comeback is None:
-        return carry, like, ladders, ones
-    state, record, days = carry.state, unpack(carry.record, like), rule.days
-    kept = state.kept
-    reach, cohorts = none_open(state.reach, kept, days, ladders)
-    empty = jnp.zeros_like(reach[:, :, :, -days:])
-
-    def longer(x: Array) -> Array:
-        return jnp.concatenate([x, empty], axis=3)
-
-    state = replace(state, reach=reach, queued=longer(state.queued), kept=cohorts)
-    hour = replace(record.hour, adl_accounts=longer(record.hour.adl_accounts))
-    done = jnp.concatenate([record.done, reach[:, :, :, -days:]], axis=3)
-    record = replace(record, done=done, taken=longer(record.taken), hour=hour)
-    ladders = with_tables(ladders, rule.comeback.ladders, days)
-    return replace(carry, state=state, record=pack(record)), template(record), ladders, longer(ones)
-
-
 def _steps(
     exogenous: Float[Array, "step a p"], later: Later, world: World, rule: Recovery
 ) -> tuple[Array, Array, Mood]:
@@ -226,57 +191,6 @@ def _ages(exogenous: Float[Array, "step a p"], after: Float[Array, "later a p"],
         makers=None if makers is None else since(makers.spike.lasting, of.makers, before.makers),
         holders=None if holders is None else since(holders.spike.lasting, of.holders, before.holders),
     )
-
-
-def _come_back(
-    now: Day,
-    number: Int[Array, ""],
-    held: Float[Array, "v a s one"],
-    rule: Comeback,
-    like: Record,
-    ladders: Ladders,
-    of: Recovery,
-) -> Day:
-    """A day's share of the way to the level of open interest: of what is missing some is opened, of what is too much
-    some closes, at the mark and against the rest of the market, as in ordinary trading that moves no price.
-
-    It happens when the day begins, so that fresh positions live through all of it. Whole accounts leave, with their
-    equity, as large a share of each; those of a ladder on which anything waits in the queue stay.
-
-    Args:
-        number: Of the day.
-        held: Coins of every market side at the start of the run.
-    """
-    state, record = now.carry.state, unpack(now.carry.record, like)
-    traders = jnp.abs(record.stocks.traders.value)
-    gap = rule.share * (rule.level * held - traders)
-    mark = jnp.exp(state.quotes.mark)[:, :, None, None]
-    counted = replace(ladders, copies=now.copies)
-    there = jnp.where(state.queued > 0, 0.0, holdings(state, counted))
-    everyone = add_up(there, 3)
-    part = jnp.where(everyone > 0, jnp.minimum(-gap / jnp.where(everyone > 0, everyone, 1.0), 1.0), 0.0)
-    part = jnp.where(state.queued > 0, 0.0, jnp.maximum(part, 0.0)[:, :, :, None])
-    whole = add_up(quantity(total_row(rule.ladders)), 3)
-    opened = jnp.where(whole > 0, jnp.maximum(gap, 0.0), 0.0)
-
-    place = state.reach.shape[3] - of.days + number
-    mine = along(3, jnp.arange(state.reach.shape[3]), state.reach) == place
-    fresh = (opened / jnp.where(whole > 0, whole, 1.0))[:, :, :, None] * mark
-    kept = state.kept
-    assert kept.opened is not None
-    state = replace(
-        state,
-        reach=jnp.where(mine & (fresh > 0), 0.0, state.reach),
-        kept=Kept(
-            scale=jnp.where(mine, 1 / mark, kept.scale),
-            shift=kept.shift,
-            opened=jnp.where(mine, mark, kept.opened),
-        ),
-    )
-    record = booked(record, opened - add_up(part * there, 3), mark[:, :, 0, 0], of.world)
-    record = replace(record, done=jnp.where(mine & (fresh > 0), 0.0, record.done))
-    carry = replace(now.carry, state=state, record=pack(record))
-    return Day(carry, jnp.where(mine, fresh, now.copies * (1 - part)))
 
 
 def _through_day(
