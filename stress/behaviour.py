@@ -184,7 +184,9 @@ class Behaviour(Spec):
                 f"held for {self.inflow.held_hours:g} h"
             )
         acts = self.stop_losses or self.top_ups or self.deleveraging
-        return f"{whose}; their holders act as behaviour says" if acts else whose
+        whose = f"{whose}; their holders act as behaviour says" if acts else whose
+        back = None if self.recovery is None else self.recovery.open_interest
+        return whose if back is None else f"{whose}; in the days after the last hour some come back or go on leaving"
 
 
 NO_INFLOW = "no inflow of fresh positions: outputs speak of the positions open at the start"

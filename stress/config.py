@@ -180,8 +180,7 @@ class Run(Spec):
         if isinstance(self.shock, WithNormalJumps | Kou):
             check_jumps(self.shock)
         covered = set(self.assets) if isinstance(self.shock, Replay | BlockBootstrap) else set(self.shock.assets())
-        missing = [asset for asset in self.assets if asset not in covered]
-        if missing:
+        if missing := [asset for asset in self.assets if asset not in covered]:
             raise ValueError(
                 f"shock says nothing about {missing[0]}, expected every asset of the run. Add it to the shock."
             )

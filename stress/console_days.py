@@ -10,7 +10,7 @@ from stress.risk import percent, usd
 if TYPE_CHECKING:
     import xarray as xr
 
-_MOST = 8
+_MOST = 6
 """Days that are shown."""
 _RARE = 0.95
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from stress_kernels.comeback import Comeback
 from stress_kernels.ladder import Ladders
 from stress_kernels.pytree import host, pytree, static
-from stress_kernels.recovery import HOURS, Comeback, Later, Recovery
+from stress_kernels.recovery import HOURS, Later, Recovery
 
 from stress.collateral import AllAccounts
 from stress.config import Run
@@ -116,7 +117,7 @@ def recovering(
     comeback = None
     if rule.open_interest is not None and back is not None:
         share = 1 - 2 ** (-1 / rule.open_interest.half_life_days)
-        comeback = Comeback(back, host(rule.open_interest.level, run.dtype), host(share, run.dtype))
+        comeback = Comeback(back, host(rule.open_interest.level, run.dtype), host(share, run.dtype), cohorts=rule.days)
     return Recovery(world, comeback, days=rule.days)
 
 

@@ -24,7 +24,7 @@ class OpenInterest(Spec):
     """Time in which half of what is missing comes back, or half of what is too much leaves [day]."""
     level: Positive = 1.0
     """Accounts' positions in the long run, of those at the start of the run [1]."""
-    least_leverage: Annotated[Number, Field(ge=1)]
+    least_leverage: Annotated[Number, Field(gt=1)]
     """Of a fresh account, notional over equity when opened: log-uniform by notional, from here [1]."""
     most_leverage: Positive
     """To here [1]; less where maintenance leaves no room."""

@@ -27,6 +27,7 @@ from stress.config import Run, config_json
 from stress.devices import choose
 from stress.portfolio import Positions
 from stress.recovery import Recovery
+from stress.results import by_path
 from stress.run import Simulation
 from stress.spec import InputError, validate
 
@@ -37,7 +38,9 @@ BACK = {
 }  # fmt: skip
 RULE = {"days": DAYS, "volatility_half_life_days": 1.5, "open_interest": BACK, "source": "made up"}
 FUNDING = {"interval_hours": 7, "interest": 1e-3, "clamp": 5e-3, "cap": 2e-2, "source": "made up"}
-BUSY = {"take_bound_bps": 100, "auction_usd_per_hour": 1e6, "throughput_usd_per_minute": 4e4}
+BUSY = {
+    "take_bound_bps": 20, "auction_usd_per_hour": 1e6, "throughput_usd_per_minute": 4e4, "unwind_usd_per_minute": 1e3,
+}  # fmt: skip
 SUMMED = ("recovery_liquidation_volume",)
 WALK = {"kind": "gbm", "daily_volatility": {"A": 0.06}, "correlation": 0.0}
 
@@ -56,7 +59,7 @@ def config(
     file = folder / f"{len(list(folder.iterdir()))}.parquet"
     write_positions(file, positions, ["one", "two"], ["A"])
     of_market: dict[str, Any] = BUSY if busy else {}
-    more: dict[str, Any] = {"pools": [pool(3e6, 1)], "funding": FUNDING} if busy else {}
+    more: dict[str, Any] = {"pools": [pool(1e8, 0.2)], "funding": FUNDING} if busy else {}
     places = [venue(name, {"A": market(**of_market)}, mark_window_minutes=300, **more) for name in ("one", "two")]
     data = {
         "horizon_hours": HOURS, "step_seconds": 3600, "shock": WALK, "paths": PATHS, "chunk": 16,
@@ -285,7 +288,11 @@ def test_a_run_keeps_its_days_and_shows_them(small: Path, tmp_path: Path, liqstr
     assert list(ds["day"].values) == [0, 1, 2]
     assert ds["recovery_liquidation_volume"].dims == ("path", "day", "venue", "asset", "side")
     assert ds["recovery_liquidation_volume"].sum() > 0 and ds["ledger_residual"].max() < 1e-6
-    assert "days after the last hour" in said.out
+    assert "days after the last hour" in said.out and "daily volatility of BTC" in said.out
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in ds.liq.plot.recovery().lines}
+    interest = by_path(ds, "recovery_open_interest", "day")
+    middle = np.quantile(100 * interest / interest[:, :1], 0.5, axis=0, method="inverted_cdf")
+    np.testing.assert_allclose(lines["open interest"], middle)
     with jax.enable_x64(False):
         again = Simulation.of(Run.model_validate_json(ds.attrs["config"]), choose("cpu")).chunk(1)
     for name in ds.data_vars:

@@ -13,36 +13,24 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from stress_kernels.behaviour import Ages, Mood, ages, moods
 from stress_kernels.coarser_clock import slowed, steps_in_one
-from stress_kernels.cohorts import inflow_of, joined, none_open, with_tables
-from stress_kernels.ladder import CLASSES, Kept, Ladders, quantity, row_at, total_row
+from stress_kernels.cohorts import inflow_of, joined
+from stress_kernels.comeback import Comeback, come_back, with_room
+from stress_kernels.ladder import CLASSES, Ladders, quantity, row_at, total_row
 from stress_kernels.ledger import ledger_residual
 from stress_kernels.money import add_up
 from stress_kernels.pytree import pytree, static
-from stress_kernels.rows import pack, template, unpack
+from stress_kernels.rows import pack, unpack
 from stress_kernels.simulate import Outputs, cleared, depth_of_steps, open_interest, status, through_hours
 from stress_kernels.state import Record, State
 from stress_kernels.step import Carry, step
-from stress_kernels.voluntary import booked, holdings
 from stress_kernels.world import World, along, side_sign
 
 HOURS = 24
 """Of a day."""
-
-
-@pytree
-class Comeback:
-    """Positions that are opened again, or go on leaving."""
-
-    ladders: Ladders
-    """Accounts that stand for all of a market side at the start, as if opened there; one entry class."""
-    level: Float[Array, ""]
-    """Positions that there are in the long run, of those of a market side at the start [1]."""
-    share: Float[Array, ""]
-    """Part of the way there that is gone in a day [1]."""
 
 
 @pytree
@@ -89,33 +77,55 @@ def simulate_on(exogenous: Float[Array, "step a p"], later: Later, ladders: Ladd
     """
     rule = world.recovery
     assert rule is not None
+    rule = replace(rule, world=replace(rule.world, lanes=world.lanes))
     outputs, carry, like = through_hours(exogenous, ladders, world)
-    held = quantity(total_row(ladders))
-    ladders = joined(ladders, inflow_of(world))
-    steps = _steps(exogenous, later, world, rule)
+    held, ladders = add_up(quantity(total_row(ladders)), 3), joined(ladders, inflow_of(world))
     carry = _slowed(carry, world, rule.world)
-    carry, like, ladders = _with_room(carry, like, ladders, rule)
+    carry, like, ladders, copies = with_room(carry, like, ladders, rule.comeback)
     spread = spread_out(rule.world, steps_in_one(world, rule.world))
-    aim = add_up(held, 3)
+
+    first = _report(carry, like, later.volatility**2, replace(ladders, copies=copies), spread)
+    first["recovery_liquidation_volume"] = add_up(outputs["liquidation_volume"][-HOURS:], 0)
+    steps = _steps(exogenous, later, world, rule)
+    carry, daily = _through_days(Day(carry, copies), steps, held, like, ladders, spread, rule)
+    daily = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, daily)
+    residual = jnp.maximum(outputs["ledger_residual"], jnp.max(daily.pop("ledger_residual"), axis=0))
+    sound = jnp.maximum(outputs["status"], status(carry, residual))
+    return outputs | daily | {"ledger_residual": residual, "status": sound}
+
+
+def _through_days(
+    start: Day,
+    steps: tuple[Array, Array, Mood],
+    held: Float[Array, "v a s one"],
+    like: Record,
+    ladders: Ladders,
+    world: World,
+    rule: Recovery,
+) -> tuple[Carry, Outputs]:
+    """All days, and what is kept of each.
+
+    Args:
+        start: Paths before the first.
+        steps: What the exogenous path alone decides, by day, hour and step.
+        held: Coins of every market side at the start of the run.
+        like: Shapes of the record.
+        ladders: With a cohort for each day.
+        world: In which flows are spread over a step.
+        rule: Of these days.
+    """
 
     def day(now: Day, xs: tuple[Array, tuple[Array, Array, Mood]]) -> tuple[Day, Outputs]:
         number, steps = xs
-        carry = cleared(now.carry, like, spread)
-        now = replace(now, carry=carry)
+        carry, copies = cleared(now.carry, like, world), now.copies
         if rule.comeback is not None:
-            now = _come_back(now, number, aim, rule.comeback, like, ladders, rule)
-        counted = replace(ladders, copies=now.copies)
-        carry, squares = _through_day(now.carry, steps, like, counted, spread)
-        now = replace(now, carry=carry)
-        return now, _report(carry, unpack(carry.record, like), squares, counted, spread)
+            carry, copies = come_back(carry, copies, number, held, rule.comeback, like, ladders, world)
+        counted = replace(ladders, copies=copies)
+        carry, squares = _through_day(carry, steps, like, counted, world)
+        return Day(carry, copies), _report(carry, like, squares, counted, world)
 
-    first = _report(carry, unpack(carry.record, like), later.volatility**2, ladders, spread)
-    first["recovery_liquidation_volume"] = jnp.sum(outputs["liquidation_volume"][-HOURS:], axis=0)
-    now, daily = jax.lax.scan(day, Day(carry, jnp.ones_like(carry.state.reach)), (jnp.arange(rule.days), steps))
-    daily = jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, daily)
-    residual = jnp.maximum(outputs["ledger_residual"], jnp.max(daily.pop("ledger_residual"), axis=0))
-    sound = jnp.maximum(outputs["status"], status(now.carry, residual))
-    return outputs | daily | {"ledger_residual": residual, "status": sound}
+    end, daily = jax.lax.scan(day, start, (jnp.arange(rule.days), steps))
+    return end.carry, daily
 
 
 def spread_out(coarse: World, each: int) -> World:
@@ -146,26 +156,6 @@ def _slowed(carry: Carry, fine: World, coarse: World) -> Carry:
     pinned = carry.state.u_global * fine.impact.index_weight
     state = replace(carry.state, u_global=pinned)
     return replace(carry, state=state, memory=slowed(carry.memory, fine, coarse))
-
-
-def _with_room(carry: Carry, like: Record, ladders: Ladders, rule: Recovery) -> tuple[Carry, Record, Ladders]:
-    """Ladders with a cohort for each day, none of which is open."""
-    if rule.comeback is None:
-        return carry, like, ladders
-    state, record, days = carry.state, unpack(carry.record, like), rule.days
-    kept = state.kept
-    reach, cohorts = none_open(state.reach, kept, days, ladders)
-    empty = jnp.zeros_like(reach[:, :, :, -days:])
-
-    def longer(x: Array) -> Array:
-        return jnp.concatenate([x, empty], axis=3)
-
-    state = replace(state, reach=reach, queued=longer(state.queued), kept=cohorts)
-    hour = replace(record.hour, adl_accounts=longer(record.hour.adl_accounts))
-    done = jnp.concatenate([record.done, reach[:, :, :, -days:]], axis=3)
-    record = replace(record, done=done, taken=longer(record.taken), hour=hour)
-    ladders = with_tables(ladders, rule.comeback.ladders, days)
-    return replace(carry, state=state, record=pack(record)), template(record), ladders
 
 
 def _steps(
@@ -203,51 +193,6 @@ def _ages(exogenous: Float[Array, "step a p"], after: Float[Array, "later a p"],
     )
 
 
-def _come_back(
-    now: Day, number: Int[Array, ""], held: Array, rule: Comeback, like: Record, ladders: Ladders, of: Recovery
-) -> Day:
-    """A day's share of the way to the level of open interest: of what is missing some is opened, of what is too much
-    some closes, at the mark and against the rest of the market, as in ordinary trading that moves no price.
-
-    It happens when the day begins, so that fresh positions live through all of it. Whole accounts leave, with their
-    equity, as large a share of each; those of a ladder on which anything waits in the queue stay.
-
-    Args:
-        number: Of the day.
-        held: Coins of every market side at the start, (v a s 1).
-    """
-    state, record = now.carry.state, unpack(now.carry.record, like)
-    traders = jnp.abs(record.stocks.traders.value)
-    gap = rule.share * (rule.level * held - traders)
-    mark = jnp.exp(state.quotes.mark)[:, :, None, None]
-    counted = replace(ladders, copies=now.copies)
-    there = jnp.where(state.queued > 0, 0.0, holdings(state, counted))
-    everyone = add_up(there, 3)
-    part = jnp.where(everyone > 0, jnp.minimum(-gap / jnp.where(everyone > 0, everyone, 1.0), 1.0), 0.0)
-    part = jnp.where(state.queued > 0, 0.0, jnp.maximum(part, 0.0)[:, :, :, None])
-    whole = add_up(quantity(total_row(rule.ladders)), 3)
-    opened = jnp.where(whole > 0, jnp.maximum(gap, 0.0), 0.0)
-
-    place = state.reach.shape[3] - of.days + number
-    mine = along(3, jnp.arange(state.reach.shape[3]), state.reach) == place
-    fresh = (opened / jnp.where(whole > 0, whole, 1.0))[:, :, :, None] * mark
-    kept = state.kept
-    assert kept.opened is not None
-    state = replace(
-        state,
-        reach=jnp.where(mine & (fresh > 0), 0.0, state.reach),
-        kept=Kept(
-            scale=jnp.where(mine, 1 / mark, kept.scale),
-            shift=kept.shift,
-            opened=jnp.where(mine, mark, kept.opened),
-        ),
-    )
-    record = booked(record, opened - add_up(part * there, 3), mark[:, :, 0, 0], of.world)
-    record = replace(record, done=jnp.where(mine & (fresh > 0), 0.0, record.done))
-    carry = replace(now.carry, state=state, record=pack(record))
-    return Day(carry, jnp.where(mine, fresh, now.copies * (1 - part)))
-
-
 def _through_day(
     carry: Carry, steps: tuple[Array, Array, Mood], like: Record, ladders: Ladders, world: World
 ) -> tuple[Carry, Float[Array, "a p"]]:
@@ -269,9 +214,9 @@ def _through_day(
     return jax.lax.scan(hour, start, steps)[0]
 
 
-def _report(carry: Carry, record: Record, squares: Float[Array, "a p"], ladders: Ladders, world: World) -> Outputs:
+def _report(carry: Carry, like: Record, squares: Float[Array, "a p"], ladders: Ladders, world: World) -> Outputs:
     """What is kept of a day."""
-    state = carry.state
+    state, record = carry.state, unpack(carry.record, like)
     return {
         "recovery_open_interest": open_interest(state, record, world),
         "recovery_mean_leverage": mean_leverage(state, ladders),
