@@ -23,8 +23,10 @@ from scipy.special import stdtrit
 from stress.intervals import TAILS, Estimate
 from stress.spec import InputError, RunError
 
-LEAST_HITS = 10
-"""Plain paths with the event that an estimate must be worth."""
+LEAST_HITS, LEAST_ORIGINS = 10, 10
+"""Plain paths with the event that an estimate must be worth; and paths at the start, from which those with the event
+come, that an island must have in the mean: with fewer, many islands miss what a few find, and estimates scatter less
+than they are wrong."""
 _NEAREST = 0.15
 """Least of the range of moves, whose other end is 1 [1]."""
 
@@ -176,14 +178,15 @@ def gathered(levels: np.ndarray, parts: Sequence[Climbed], paths: int) -> Split:
 
 def refuse(found: Split, event: str) -> None:
     """`RunError` where an estimate is worth too little to be called one."""
-    islands = found.chances[-1]
-    if not found.hits >= LEAST_HITS:
-        worth = f"{found.hits:.2g}" if np.isfinite(found.hits) else "none"
-        raise RunError(
-            f"the chance of {event}, {found.chance.value:.2g}, is known as by {worth} plain paths with the event, "
-            f"expected at least {LEAST_HITS}: {np.sum(islands > 0)} of {len(islands)} islands came there, from "
-            f"{found.origins} paths at the start. Give more --paths or --moves."
-        )
+    origins = found.origins / found.chances.shape[1]
+    if found.hits >= LEAST_HITS and origins >= LEAST_ORIGINS:
+        return
+    worth = f"{found.hits:.2g}" if np.isfinite(found.hits) else "no"
+    raise RunError(
+        f"the chance of {event}, {found.chance.value:.2g}, is worth {worth} plain paths with the event, expected at "
+        f"least {LEAST_HITS}, and an island's paths with it come from {origins:.2g} of those at the start, expected at "
+        f"least {LEAST_ORIGINS}: it may be far off. Give more --paths, fewer --islands, or more --moves."
+    )
 
 
 def _copies(there: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
