@@ -185,7 +185,7 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     contestants = {
         "whole": whole,
         "still": Simulation.of(still(config), devices),
-        "random": Simulation.of(config, devices, _random_numbers),
+        "random": Simulation.of(config, devices, random_numbers),
     }
     calls: dict[str, Callable[[], float | None]]
     calls = {key: functools.partial(finish, simulation) for key, simulation in contestants.items()}
@@ -237,7 +237,7 @@ def finish(simulation: Simulation) -> None:
     jax.block_until_ready(list(simulation.compute([0])))
 
 
-def _random_numbers(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+def random_numbers(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
     """The shock alone; all of it is made, its end is kept."""
     import jax
 
@@ -278,7 +278,7 @@ def _floor(config: Run, devices: Devices) -> dict[str, float]:
     dense = operations(jax.make_jaxpr(one_step)(carry, given, given).jaxpr) / paths
     keys = jax.eval_shape(lambda: path_keys(jnp.uint32(0), jnp.int32(0), paths))
     drawn = operations(jax.make_jaxpr(shock.paths)(keys).jaxpr) / paths / shock.steps
-    copied, multiplied = _rates(int(numbers * paths), config.dtype, devices)
+    copied, multiplied = rates(int(numbers * paths), config.dtype, devices)
     return {"bytes": 1e9 * (numbers + 2 * assets) / copied, "sums": 1e9 * (dense + drawn) / multiplied}
 
 
@@ -297,7 +297,7 @@ def operations(jaxpr: Any) -> float:
     return total
 
 
-def _rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
+def rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
     """Numbers that all devices together copy, and numbers that they make by sums and products, in a second.
 
     Args:

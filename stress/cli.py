@@ -203,14 +203,22 @@ def validate(
 def bench(
     full: Annotated[bool, typer.Option("--full", help="More paths, a whole day, more turns: minutes.")] = False,
     file: Annotated[Path | None, typer.Option("--json", help="File to write the rows to.", show_default=False)] = None,
+    chip: Annotated[bool, typer.Option("--chip", help="Of a GPU: the kernel beside the plain program.")] = False,
     device: Device = "auto",
 ) -> None:
     """Time the step on this machine: path-steps a second, phases, the floor it sets, twins of the step, and a peer."""
     from stress import bench as measured
-    from stress import bench_peer, console
+    from stress import bench_chip, bench_peer, console
 
     if file is not None:
         file.touch()  # What cannot be written is said now, and not after minutes.
+    if chip:
+        with console.progress("cases") as report:
+            found = bench_chip.on_chip(device=device, progress=report)
+        bench_chip.print_on_chip(found, console.console())
+        if file is not None:
+            file.write_text(measured.to_json(found), encoding="utf-8")
+        return
     with console.progress("cases") as report:
         peers = bench_peer.peers(quick=not full, device=device)
         timed = measured.bench(quick=not full, device=device, progress=report)

@@ -125,8 +125,9 @@ def _interval(row: Row) -> str:
 
 
 def facts_of(built: Built, config: Run) -> list[str]:
-    """What a checked config amounts to, in lines: accounts, open interest, exactness, length."""
+    """What a checked config amounts to, in lines: accounts, open interest, exactness, length, program."""
     from stress.cross import coins_held
+    from stress.on_chip import missing
     from stress.risk import usd
 
     book, cross, number = built.book, np.zeros(2), 0.0
@@ -140,6 +141,8 @@ def facts_of(built: Built, config: Run) -> list[str]:
     if not book.exact:
         exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"
     stops = [f"stop orders: {usd(book.stops_usd[0])} of longs, {usd(book.stops_usd[1])} of shorts"]
+    more = missing(built)
+    program = f"the plain program, as that on the chip does not know {', '.join(more)}" if more else "that on the chip"
     return [
         f"{config.name}: sound. {config.paths:,} paths of {config.horizon_hours} h in steps of {config.step_seconds} s",
         f"accounts: {book.accounts + number:,.0f}, {usd(book.long_usd + cross[0])} long and "
@@ -148,6 +151,7 @@ def facts_of(built: Built, config: Run) -> list[str]:
         *(stops if any(book.stops_usd) else []),
         f"open interest: {usd(interest.sum())} one-sided, hedgers included ({parts})",
         f"book: {exact}",
+        f"on a GPU: {program}",
     ]
 
 

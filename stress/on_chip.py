@@ -32,10 +32,10 @@ def block_of(built: Built, devices: Devices) -> Block:
         return simulated
     if wish == "interpret":
         return interpreted
-    return simulated_on_chip if all(map(_fits, devices.all)) else simulated
+    return simulated_on_chip if all(map(fits, devices.all)) else simulated
 
 
-def _fits(device: Any) -> bool:
+def fits(device: Any) -> bool:
     """Whether a device is one for which the kernel can be compiled."""
     return device.platform == "gpu" and float(getattr(device, "compute_capability", 0)) >= _OLDEST
 

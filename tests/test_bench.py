@@ -13,14 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from stress_kernels.chip_tables import report_of, sizes_of
 from typer.testing import CliRunner
 
-from stress import bench, bench_peer, console
+from stress import bench, bench_chip, bench_peer, console
 from stress.bench_given import given, leaves_out_nothing
 from stress.bench_twin import NAMES, NEEDS, Twin, twins
+from stress.build import build
 from stress.cli import app
 from stress.config import Run
 from stress.devices import choose
+from stress.on_chip import missing
 from stress.run import Simulation, simulate_in_memory
 from stress.scenarios import Prescribed
 from stress.spec import RunError
@@ -154,3 +157,30 @@ def test_the_peer_liquidates_what_our_program_liquidates(monkeypatch: pytest.Mon
     monkeypatch.setattr(bench_peer, "_lrvx", one_more)
     with pytest.raises(RunError, match="nothing was timed"):
         bench_peer._time(1_000, 16, 2, 1)
+
+
+def test_the_cases_of_the_chip_have_18_markets_that_its_kernel_knows() -> None:
+    run = bench_chip.wide_cases()["crash"]
+    built = build(run)
+    assert built.world.adv.shape == (3, 6)
+    assert missing(built) == []
+    held = np.asarray(built.held).sum(axis=(0, 2))
+    np.testing.assert_allclose(held[4], held[5], rtol=0.05)
+    assert run.paths == 100_000
+    assert 2 * run.chunk >= run.paths
+
+
+def test_what_a_step_on_the_chip_moves_is_counted() -> None:
+    """The index of six assets twice, two samples of 18 bases, and a report whose hour is 60 steps."""
+    run = bench_chip.wide_cases()["calm"]
+    built = build(run)
+    sizes = sizes_of(built.ladders, built.world, 32, interpret=False)
+    reported = sum(x.size for x in jax.tree.leaves(report_of(sizes, 1, "float32")))
+    assert bench_chip.traffic(run) == pytest.approx(12 + 36 + reported / 1440)
+    assert 300 < reported / 24 < 500
+
+
+def test_the_chip_is_not_timed_without_a_gpu() -> None:
+    said = CliRunner().invoke(app, ["bench", "--chip", "--device", "cpu"])
+    assert said.exit_code == 2
+    assert "expected an NVIDIA GPU" in said.output

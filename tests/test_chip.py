@@ -5,17 +5,26 @@ It is run as ordinary array programs here, in which it is the same program but f
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 from stress_kernels.chip import done_again, on_chip
 
+from stress import on_chip as choice
 from stress.build import Built, build, on_device
 from stress.config import Run
+from stress.devices import Devices
+from stress.programs import interpreted, simulated, simulated_on_chip
+from stress.spec import InputError
 from tests.reference import small
 
 ASSETS, HOURS, PATHS, LANES = ("BTC", "ETH", "SOL"), 3, 24, 16
@@ -98,23 +107,30 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 
 
 class Both(NamedTuple):
-    """What the kernel says of some paths, which of them it gives up, and what comes of them when some are done again."""
+    """What the kernel says of some paths, which it gives up, and what comes of them when some are done again."""
 
     ours: dict[str, Any]
     unknown: np.ndarray
     whole: dict[str, Any]
 
 
-def both(log: np.ndarray, of: Built, *, all_again: bool) -> Both:
+Compare = Callable[..., Both]
+
+
+@pytest.fixture(scope="module")
+def both(built: Built) -> Compare:
     """Of one program, as compiling takes most of the time: with all paths done again, `whole` is the engine's."""
-    world, ladders, _ = on_device(of)
-    return Both(*jax.device_get(_both(jnp.asarray(log), ladders, world, jnp.asarray(all_again))))
 
+    def given(log: np.ndarray, of: Built, *, all_again: bool) -> tuple[Any, ...]:
+        world, ladders, _ = on_device(of)
+        return jnp.asarray(log), ladders, world, jnp.asarray(all_again)
 
-@jax.jit
-def _both(log: jax.Array, ladders: Any, world: Any, all_again: jax.Array) -> tuple[Any, Any, Any]:
-    outputs, unknown = on_chip(log, ladders, world, lanes=LANES, interpret=True)
-    return outputs, unknown, done_again(outputs, unknown | all_again, log, ladders, world)
+    def computed(log: jax.Array, ladders: Any, world: Any, all_again: jax.Array) -> tuple[Any, Any, Any]:
+        outputs, unknown = on_chip(log, ladders, world, lanes=LANES, interpret=True)
+        return outputs, unknown, done_again(outputs, unknown | all_again, log, ladders, world)
+
+    program = jax.jit(computed).lower(*given(DAYS["calm"], built, all_again=True)).compile()
+    return lambda log, of, **how: Both(*jax.device_get(program(*given(log, of, **how))))
 
 
 def alike(ours: dict[str, Any], engines: dict[str, Any], which: np.ndarray) -> None:
@@ -127,7 +143,7 @@ def alike(ours: dict[str, Any], engines: dict[str, Any], which: np.ndarray) -> N
 
 
 @pytest.mark.parametrize("day", DAYS)
-def test_it_gives_what_the_engine_gives(day, built):
+def test_it_gives_what_the_engine_gives(day, built, both):
     found = both(DAYS[day], built, all_again=True)
     assert not found.unknown.any()
     assert found.ours["liquidation_volume"].sum(axis=(0, 2, 3, 4)).min() > 1e5
@@ -143,10 +159,63 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_it_gives_up_what_it_does_not_know_and_that_is_done_again(limit, tmp_path):
+def test_it_gives_up_what_it_does_not_know_and_that_is_done_again(limit, tmp_path, both):
     tight = build(config(tmp_path, **LIMITS[limit]))
     log = np.where(np.arange(PATHS) % 2, DAYS["calm"], DAYS["jump"])
     found, engines = both(log, tight, all_again=False), both(log, tight, all_again=True).whole
     assert 0 < found.unknown.sum() < PATHS
     alike(found.ours, engines, ~found.unknown)
     alike(found.whole, engines, np.ones(PATHS, bool))
+
+
+def test_it_can_be_built_for_a_gpu(built):
+    """As far as it can be without one: down to the code that the compiler of its kernels takes."""
+    world, ladders, _ = on_device(built)
+    program = jax.jit(lambda log: on_chip(log, ladders, world, lanes=32, interpret=False)[0]["index_close"])
+    h100 = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=h100)):
+        warnings.filterwarnings("ignore", "The Pallas Triton backend", DeprecationWarning)
+        lowered = program.trace(jnp.asarray(DAYS["calm"])).lower(lowering_platforms=("cuda",))
+    assert "__gpu$xla.gpu.triton" in lowered.as_text()
+
+
+def gpu(capability: str = "9.0", platform: str = "gpu") -> Devices:
+    return Devices("gpu", (SimpleNamespace(platform=platform, compute_capability=capability),))
+
+
+def test_a_run_takes_it_on_a_gpu_that_can_and_when_told_so(built, monkeypatch):
+    monkeypatch.delenv(choice.SWITCH, raising=False)
+    assert choice.block_of(built, gpu()) is simulated_on_chip
+    assert choice.block_of(built, gpu("7.5")) is simulated
+    assert choice.block_of(built, Devices("cpu", tuple(jax.devices("cpu")))) is simulated
+    monkeypatch.setenv(choice.SWITCH, "interpret")
+    assert choice.block_of(built, gpu(platform="cpu")) is interpreted
+    monkeypatch.setenv(choice.SWITCH, "off")
+    assert choice.block_of(built, gpu()) is simulated
+    monkeypatch.setenv(choice.SWITCH, "yes")
+    with pytest.raises(InputError, match="LIQSTRESS_CHIP is 'yes', expected 'off' or 'interpret'"):
+        choice.block_of(built, gpu())
+
+
+def test_a_run_with_more_than_it_knows_goes_to_the_engine(built, monkeypatch):
+    monkeypatch.delenv(choice.SWITCH, raising=False)
+    world, ladders = built.world, built.ladders
+    there = np.ones((1, 1))
+    more = {
+        "accounts on cross margin": replace(built, accounts=there),
+        "exact triggers": replace(built, ladders=replace(ladders, probes=1)),
+        "entry classes": replace(built, ladders=replace(ladders, rows=np.repeat(ladders.rows, 2, axis=3))),
+        "stop orders": replace(built, ladders=replace(ladders, stops=there)),
+        "double precision": replace(built, ladders=replace(ladders, rows=np.asarray(ladders.rows, np.float64))),
+        "overlays": replace(built, world=replace(world, conditions=replace(world.conditions, thinness=there))),
+        "pools without money": replace(built, world=replace(world, pool_cash=np.array([1e9, 0.0]))),
+        "coins as money": replace(built, world=replace(world, inverse=there)),
+        "vaults": replace(built, world=replace(world, vaults=there)),
+        "transfers between pools": replace(built, world=replace(world, transfers=there)),
+        "circuit breakers": replace(built, world=replace(world, breakers=there)),
+        "behaviour": replace(built, world=replace(world, behaviour=there)),
+    }
+    assert choice.missing(built) == []
+    for what, of in more.items():
+        assert choice.missing(of) == [what]
+        assert choice.block_of(of, gpu()) is simulated

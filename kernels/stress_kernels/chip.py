@@ -57,7 +57,7 @@ def simulate_on_chip(
 
 
 def on_chip(
-    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, *, lanes: int, interpret: bool
+    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, *, lanes: int, interpret: bool = False
 ) -> tuple[Outputs, Bool[Array, " p"]]:
     """What the kernel says of all paths, and which of them it has given up."""
     _, assets, paths = exogenous.shape
