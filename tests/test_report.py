@@ -529,14 +529,14 @@ def test_a_fit_stands_in_the_validation(made: Made, liqstress: Command, tmp_path
 
 def test_recorded_hours_stand_in_the_validation(made: Made, liqstress: Command, tmp_path: Path) -> None:
     ends = {"what": "a thing [%]", "recorded": [2.0, 2.0], "low": [1.0, 1.0], "high": [3.0, 3.0]}
-    features = {"volatility": ends | {"simulated": [2.5, 3.5]}, "falls_together": ends | {"simulated": [100.0, 2.0]}}
+    features = {"volatility": ends | {"simulated": [0.5, 3.5]}, "falls_together": ends | {"simulated": [100.0, 2.0]}}
     likeness = {"source": "a command; a period", "assets": ["BTC", "ETH"], "features": features}
     (tmp_path / "like.json").write_text(json.dumps(likeness), encoding="utf-8")
     out = tmp_path / "out"
     assert liqstress("report", made.store, "--out", out, "--likeness", tmp_path / "like.json").code == 0
     words = Page((out / "report.html").read_text(encoding="utf-8")).words
-    assert "Of 3 features of hours, 2 lie within" in words
-    assert "3.50 *" in words and "2.50 *" not in words and "a command; a period" in words
+    assert "was recorded are 1 of 3 features of hours" in words and "a command; a period" in words
+    assert "0.50 *" in words and "3.50 *" in words and "2.00 *" not in words
     (tmp_path / "like.json").write_text("{}", encoding="utf-8")
     said = refused(liqstress, made.store, "--out", tmp_path / "none", "--likeness", tmp_path / "like.json")
     assert "is not what `compare-shock --json` writes" in said
