@@ -55,16 +55,7 @@ def split(
         InputError: Nothing in the shock is left to chance, or the event is out of reach.
         RunError: The estimate is worth too little.
     """
-    if run.shock.kind in ("replay", "prescribed"):
-        raise InputError(
-            f"{run.name}: shock.kind is '{run.shock.kind}', expected one of which chance makes every path. Choose "
-            "another shock, or tilt the noise of a prescribed one (liqstress tilt)."
-        )
-    if islands < 4 or paths < 32 * islands or paths % islands:
-        raise InputError(
-            f"--paths is {paths} and --islands {islands}, expected at least 4 islands of at least 32 paths, all alike. "
-            f"Choose {1024 * max(4, islands)} paths."
-        )
+    _check(run, paths, islands)
     cloud = _Cloud(run.model_copy(update={"sampling": None}), choose(device), event)
     size, report = paths // islands, progress or (lambda done, paths: None)
     cloud.start([0], 2 * size)
@@ -80,6 +71,20 @@ def split(
     done = gathered(found, parts, cloud.spent)
     refuse(done, event.text)
     return done
+
+
+def _check(run: Run, paths: int, islands: int) -> None:
+    """`InputError` where there is nothing to split, or too little for an error."""
+    if run.shock.kind in ("replay", "prescribed"):
+        raise InputError(
+            f"{run.name}: shock.kind is '{run.shock.kind}', expected one of which chance makes every path. Choose "
+            "another shock, or tilt the noise of a prescribed one (liqstress tilt)."
+        )
+    if islands < 4 or paths < 32 * islands or paths % islands:
+        raise InputError(
+            f"--paths is {paths} and --islands {islands}, expected at least 4 islands of at least 32 paths, all alike. "
+            f"Choose {1024 * max(4, islands)} paths."
+        )
 
 
 def words(run: Run, event: Event, level: float) -> str:
@@ -144,11 +149,11 @@ class _Cloud:
         paths, parts = len(self.lane), []
         for first in range(0, paths, self.together):
             some = np.arange(first, min(first + self.together, paths))
-            filled = np.resize(some, self.together)
+            filled, wanted = np.resize(some, self.together), np.arange(self.together) < some.size
             marks = np.stack([self.island[filled], np.full(self.together, self.turn), self.lane[filled]], axis=1)
             old = self.nothing if self.given is None else jax.tree.map(lambda x, at=filled: x[..., at], self.given)
             b = far[:, filled].astype(self.run.dtype)
-            log, moved, made = _program()(self.shock, self.seed, marks.astype(np.int32), b, old)
+            log, moved, made = _program()(self.shock, self.seed, marks.astype(np.int32), wanted, b, old)
             parts.append(jax.device_get((made, self.simulated(log, *self.tables) | {"moved": moved})))
             parts[-1] = jax.tree.map(lambda x, stop=some.size: x[..., :stop], parts[-1])
         self.made, found = jax.tree.map(lambda *x: np.concatenate(x, axis=-1), *parts)
@@ -188,15 +193,18 @@ def _keys(seed: Array, marks: Array) -> Array:
 
 @cache
 def _program() -> Callable[..., Any]:
-    """A program of log indices of paths near others, their largest move, and what they are made of; paths last."""
+    """A program of log indices of paths near others, their largest move, and what they are made of; paths last.
+
+    Those that only fill up a block stand still, and cost little.
+    """
     import jax
     import jax.numpy as jnp
     from stress_kernels.shocks import nudge
 
-    def near(shock: Shock, seed: Array, marks: Array, far: Array, old: Any) -> tuple[Array, Array, Any]:
+    def near(shock: Shock, seed: Array, marks: Array, wanted: Array, far: Array, old: Any) -> tuple[Array, Array, Any]:
         parts = shock.parts()
         made = nudge.nudged(parts, old, _keys(seed, marks), far, shock.steps)
-        log = nudge.moved(parts, made, shock.steps)
+        log = jnp.where(wanted, nudge.moved(parts, made, shock.steps), 0.0)
         return log, jnp.max(jnp.abs(log), axis=(0, 1)), made
 
     return jax.jit(near)
