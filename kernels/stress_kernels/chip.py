@@ -1,9 +1,9 @@
 """A run's paths by a kernel that keeps their state on the chip over all hours, equal to `simulate` to rounding.
 
-One program of the kernel has a block of paths, a thread each, and goes through all steps; only reports leave it. It
-knows the order book, funding and pools that pay. A path that meets more, an order that the book does not take whole, a
-queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up, and `simulate` does it
-again from the start: paths are keyed, so it is the same path.
+One program of the kernel has a block of paths, a thread for each asset of a path, and goes through all steps; only
+reports leave it. It knows the order book, funding and pools that pay. A path that meets more, an order that the book
+does not take whole, a queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up,
+and `simulate` does it again from the start: paths are keyed, so it is the same path.
 
 The kernel is written in Pallas for its Triton backend: what looks up numbers of a table by threads of their own is not
 to be had in that of Mosaic.
@@ -31,7 +31,7 @@ from stress_kernels.simulate import Outputs, simulate
 from stress_kernels.world import World
 
 LANES = 32
-"""Paths of a block: a warp. More would wait for the one with the most rounds. Not measured."""
+"""Paths of a block, and threads of a warp. More paths would wait for the one with the most rounds. Not measured."""
 _AGAIN = 4096
 """Paths that are done again together."""
 
@@ -90,7 +90,7 @@ def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> 
         in_specs=(of_block(exogenous), whole),
         out_specs=list(map(of_block, report)),
         out_shape=report,
-        compiler_params=triton.CompilerParams(num_warps=max(1, sizes.lanes // 32), num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=max(1, sizes.threads // 32), num_stages=1),
         interpret=sizes.interpret,
         name="day",
     )(exogenous, tables)

@@ -98,7 +98,7 @@ def boards_of(sizes: Sizes, paths: int, dtype: Any) -> Boards:
     sides, answers = of(sizes.rows), of(sizes.rows + 1)
     return Boards(
         ring=of(sizes.window, sizes.venues, sizes.width),
-        orders=jax.ShapeDtypeStruct(((sizes.rows + 1) * paths,), jnp.int32),
+        orders=jax.ShapeDtypeStruct(((sizes.rows + sizes.width) * paths,), jnp.int32),
         mark=markets, u_local=markets, shift=markets,
         index=assets, u_global=assets, depth=assets,
         low=sides, high=sides,

@@ -77,13 +77,13 @@ def close_orders(total: Array, to: Memories, sizes: Sizes) -> None:
     def turn(done: Array) -> Array:
         order = _order(done + to.lanes.start, total, to.boards, sizes)
         _close(order, to.tables, to.boards, sizes)
-        return done + sizes.lanes
+        return done + sizes.threads
 
     jax.lax.while_loop(more, turn, jnp.int32(0))
 
 
 def _order(first: Array, total: Array, boards: Boards, sizes: Sizes) -> Order:
-    number = first + jnp.arange(sizes.lanes, dtype=jnp.int32)
+    number = first + jnp.arange(sizes.threads, dtype=jnp.int32)
     there = number < total
     code = jnp.where(there, triton.load(boards.orders.at[number], mask=there, other=0), 0)
     row, path = _divided(code, sizes.lanes)
@@ -120,7 +120,7 @@ def _close(order: Order, tables: Tables, boards: Boards, sizes: Sizes) -> None:
     }
     # Who has no order writes nothing, and that to a row of its own: two threads must not share a place.
     at = jnp.where(order.there, order.row, sizes.rows)
-    path = jnp.where(order.there, order.path, jnp.arange(sizes.lanes, dtype=jnp.int32))
+    path = jnp.where(order.there, order.path, 0)
     for name, answer in answers.items():
         triton.store(getattr(boards, name).at[at, path], answer, mask=order.there)
 

@@ -2,8 +2,8 @@
 
 Inside the kernel every field is a reference to memory. A *tile* has the assets of one venue, or of one side of it, by
 the paths of a block; as tiles must have a power of two of numbers, assets that are not there fill them up: nobody holds
-or trades any. A thread has a path, with all the assets of a tile: so numbers of assets are given to every thread, and
-whatever is read or written begins at a lane that the compiler does not know, lest it deals out four paths to a thread.
+or trades any. A thread has one number of every tile: so numbers of assets are given for all paths, and whatever is read
+or written begins at a lane that the compiler does not know, lest it deals out four paths to a thread.
 Axes: `v` venue, `s` side, `a` asset of a tile, `f` pool, `k` ladder, `c` margin class, `p` path.
 """
 
@@ -46,6 +46,11 @@ class Sizes:
     steps_per_hour: int = static()
     interpret: bool = static()
     """Whether a block is one array program, in which no thread has to wait for another."""
+
+    @property
+    def threads(self) -> int:
+        """Of a block: one for each number of a tile, and as many orders are worked on together."""
+        return self.width * self.lanes
 
     @property
     def rows(self) -> int:

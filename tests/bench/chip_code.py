@@ -8,6 +8,7 @@ The kernel of the bench's calm case is lowered as far as JAX does without a GPU,
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import tempfile
@@ -20,16 +21,16 @@ import jax.numpy as jnp
 from jax._src.pallas.triton import lowering
 from jax.sharding import AbstractDevice, AbstractMesh
 from stress_kernels.chip import LANES, on_chip
+from stress_kernels.chip_tables import sizes_of
 
 from stress.bench import cases
 from stress.build import build, on_device
 
-OPTIONS = {"num_warps": LANES // 32, "num_stages": 1}
 _H100 = AbstractDevice(device_kind="NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
 
 
-def kernel_text(paths: int = 1024) -> str:
-    """The kernel of a day in Triton's language."""
+def kernel_text(paths: int = 1024) -> tuple[str, int]:
+    """The kernel of a day in Triton's language, and how many warps a block has."""
     texts, lower = [], lowering.lower_jaxpr_to_triton_module
 
     def kept(*given: Any, **more: Any) -> Any:
@@ -45,7 +46,7 @@ def kernel_text(paths: int = 1024) -> str:
     with warnings.catch_warnings(), jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=_H100)):
         warnings.simplefilter("ignore", DeprecationWarning)
         program.trace(log).lower(lowering_platforms=("cuda",))
-    return texts[-1]
+    return texts[-1], sizes_of(ladders, world, LANES, interpret=False).threads // 32
 
 
 def loops(code: str) -> list[tuple[int, int]]:
@@ -63,14 +64,15 @@ def loops(code: str) -> list[tuple[int, int]]:
 
 def main() -> None:
     """Compile and print."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-
+    triton: Any = importlib.import_module("triton")
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.TemporaryDirectory() as folder:
         file, binary = Path(folder) / "day.ttir", Path(folder) / "day.cubin"
-        file.write_text(kernel_text())
-        made = triton.compile(str(file), target=GPUTarget("cuda", 90, 32), options=OPTIONS)
+        text, warps = kernel_text()
+        file.write_text(text)
+        options = {"num_warps": warps, "num_stages": 1}
+        made = triton.compile(str(file), target=target, options=options)
         binary.write_bytes(made.asm["cubin"])
         sizes = subprocess.run([tools / "cuobjdump", "-res-usage", binary], capture_output=True, text=True)
         code = subprocess.run([tools / "nvdisasm", "-c", binary], capture_output=True, text=True, check=True).stdout
