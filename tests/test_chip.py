@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
+from reference import small
 from stress_kernels.chip import done_again, on_chip
 
 from stress import on_chip as choice
@@ -25,7 +26,6 @@ from stress.config import Run
 from stress.devices import Devices
 from stress.programs import interpreted, or_plain, simulated, simulated_on_chip
 from stress.spec import InputError
-from tests.reference import small
 
 ASSETS, HOURS, PATHS, LANES = ("BTC", "ETH", "SOL"), 3, 24, 16
 """Paths do not fill the blocks, and assets do not fill a tile."""
