@@ -354,6 +354,7 @@ def print_table(timed: list[Timed], out: Console) -> None:
         "Phases (random numbers, dense update, events; writing beside them) and floor in ns a path-step: a step of"
     )
     out.print(f"all markets of one path. Device: {timed[0].device}.")
+    out.print("On a GPU, liqstress bench --chip times the kernel that runs take there beside the plain program.")
     _print_twins(timed, out)
 
 

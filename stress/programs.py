@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -97,7 +98,29 @@ def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
         paths_first, mesh=mesh_of(devices), in_specs=(along, *[same] * 6), out_specs=along, check_vma=False
     )
     program = jax.jit(sharded)
+    if block is simulated_on_chip:
+        return or_plain(program, lambda: program_of(simulated, devices, size))
     return _kept(program, devices, size) if block is simulated else program
+
+
+def or_plain(program: Callable[..., Any], plain: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """A program of the kernel on the chip, and what `plain` gives from the first call on in which that fails."""
+    chosen = program
+
+    def call(*given: Any) -> Any:
+        nonlocal chosen
+        if chosen is not program:
+            return chosen(*given)
+        try:
+            return program(*given)
+        except Exception as error:  # Of what a compiler may raise, nothing is known in advance.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            said = f"the kernel on the chip fails here ({reason}): the plain program takes its place"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+        chosen = plain()
+        return chosen(*given)
+
+    return call
 
 
 def _kept(program: Callable[..., Any], devices: Devices, size: int) -> Callable[..., Any]:

@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
+from reference import small
 from stress_kernels.chip import done_again, on_chip
 
 from stress import on_chip as choice
 from stress.build import Built, build, on_device
 from stress.config import Run
 from stress.devices import Devices
-from stress.programs import interpreted, simulated, simulated_on_chip
+from stress.programs import interpreted, or_plain, simulated, simulated_on_chip
 from stress.spec import InputError
-from tests.reference import small
 
 ASSETS, HOURS, PATHS, LANES = ("BTC", "ETH", "SOL"), 3, 24, 16
 """Paths do not fill the blocks, and assets do not fill a tile."""
@@ -219,3 +219,17 @@ def test_a_run_with_more_than_it_knows_goes_to_the_engine(built, monkeypatch):
     for what, of in more.items():
         assert choice.missing(of) == [what]
         assert choice.block_of(of, gpu()) is simulated
+
+
+def test_the_plain_program_takes_its_place_where_it_cannot_be_built():
+    tried = []
+
+    def kernel(x: int) -> int:
+        tried.append(x)
+        raise NotImplementedError("no such thing\nat all")
+
+    program = or_plain(kernel, lambda: lambda x: 10 * x)
+    with pytest.warns(RuntimeWarning, match=r"fails here \(no such thing\): the plain program takes its place"):
+        assert program(1) == 10
+    assert program(2) == 20
+    assert tried == [1]

@@ -49,9 +49,12 @@ Site = tuple[str, int, int]
 def postings() -> Iterator[tuple[Site, str]]:
     """Every posting in the source of the kernels: where it stands and how it reads.
 
-    That is every call of `Sum.add`, and of `receive`, which puts amounts into the currency of each market.
+    That is every call of `Sum.add`, and of `receive`, which puts amounts into the currency of each market. Those of the
+    kernel on the chip are compared with these in `test_chip.py`: residual, stocks and funds.
     """
     for file in sorted(Path(str(stress_kernels.__file__)).parent.rglob("*.py")):
+        if file.stem.startswith("chip"):
+            continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         inside = [f for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) and f.name == "receive"]
         skipped = {id(node) for f in inside for node in ast.walk(f)}

@@ -1,9 +1,9 @@
 """A run's paths by a kernel that keeps their state on the chip over all hours, equal to `simulate` to rounding.
 
-One program of the kernel has a block of paths, a thread each, and goes through all steps; only reports leave it. It
-knows the order book, funding and pools that pay. A path that meets more, an order that the book does not take whole, a
-queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up, and `simulate` does it
-again from the start: paths are keyed, so it is the same path.
+One program of the kernel has a block of paths, a thread for each asset of a path, and goes through all steps; only
+reports leave it. It knows the order book, funding and pools that pay. A path that meets more, an order that the book
+does not take whole, a queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up,
+and `simulate` does it again from the start: paths are keyed, so it is the same path.
 
 The kernel is written in Pallas for its Triton backend: what looks up numbers of a table by threads of their own is not
 to be had in that of Mosaic.
@@ -20,9 +20,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
+from stress_kernels.chip_boards import Report, boards_of, report_of
 from stress_kernels.chip_day import day
 from stress_kernels.chip_report import outputs_of
-from stress_kernels.chip_tables import Report, Sizes, Tables, boards_of, report_of, sizes_of, tables_of
+from stress_kernels.chip_tables import Sizes, Tables, sizes_of, tables_of
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.rows import those_first
@@ -30,7 +31,7 @@ from stress_kernels.simulate import Outputs, simulate
 from stress_kernels.world import World
 
 LANES = 32
-"""Paths of a block: a warp. More would wait for the one with the most rounds. Not measured."""
+"""Paths of a block, and threads of a warp. More paths would wait for the one with the most rounds. Not measured."""
 _AGAIN = 4096
 """Paths that are done again together."""
 
@@ -89,7 +90,7 @@ def _call(exogenous: Float[Array, "step a p"], tables: Tables, sizes: Sizes) -> 
         in_specs=(of_block(exogenous), whole),
         out_specs=list(map(of_block, report)),
         out_shape=report,
-        compiler_params=triton.CompilerParams(num_warps=max(1, sizes.lanes // 32), num_stages=1),
+        compiler_params=triton.CompilerParams(num_warps=max(1, sizes.threads // 32), num_stages=1),
         interpret=sizes.interpret,
         name="day",
     )(exogenous, tables)

@@ -20,9 +20,8 @@ def tile(number: int, sizes: Sizes) -> Any:
 
 
 def some(of: Any, *at: Any) -> Any:
-    """Reference to a row or a tile; whole numbers as arrays, which is what masked loads take."""
-    place = [np.int32(i) if isinstance(i, int) else i for i in at]
-    return of.at[(*place, slice(None))]
+    """Reference to a row or a tile of all paths; whole numbers as arrays, which is what masked loads take."""
+    return of.at[tuple(np.int32(i) if isinstance(i, int) else i for i in at)]
 
 
 def extend(
@@ -40,9 +39,9 @@ def add(to: Any, x: Float[Array, "*b p"], there: Bool[Array, "*b p"]) -> None:
     extend(to, x, there, lambda a, b: a + b)
 
 
-def add_sum(book: Any, hour: Array, at: Any, x: Float[Array, "*b p"], there: Bool[Array, "*b p"]) -> None:
+def add_sum(book: Any, hour: Array, at: Any, lanes: Any, x: Float[Array, "*b p"], there: Bool[Array, "*b p"]) -> None:
     """Add to sums of a book, which have a high and a low part."""
-    high, low = (some(book, hour, part, at) for part in (0, 1))
+    high, low = (some(book, hour, part, at, lanes) for part in (0, 1))
     held = Sum(triton.load(high, mask=there, other=0.0), triton.load(low, mask=there, other=0.0))
     after = held.add(x)
     triton.store(high, after.high, mask=there)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
-from stress_kernels.chip_tables import Boards, Sizes, Tables
+from stress_kernels.chip_boards import Boards, Memories
+from stress_kernels.chip_tables import Sizes, Tables
 from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS
 from stress_kernels.price import mean_power, signed_power
 
@@ -67,22 +68,22 @@ class Swept(NamedTuple):
     accounts: Lanes
 
 
-def close_orders(total: Array, tables: Tables, boards: Boards, sizes: Sizes) -> None:
+def close_orders(total: Array, to: Memories, sizes: Sizes) -> None:
     """Work off the list of `total` orders; answers go to the boards."""
 
     def more(done: Array) -> Array:
         return done < total
 
     def turn(done: Array) -> Array:
-        order = _order(done, total, boards, sizes)
-        _close(order, tables, boards, sizes)
-        return done + sizes.lanes
+        order = _order(done + to.lanes.start, total, to.boards, sizes)
+        _close(order, to.tables, to.boards, sizes)
+        return done + sizes.threads
 
     jax.lax.while_loop(more, turn, jnp.int32(0))
 
 
-def _order(done: Array, total: Array, boards: Boards, sizes: Sizes) -> Order:
-    number = done + jnp.arange(sizes.lanes, dtype=jnp.int32)
+def _order(first: Array, total: Array, boards: Boards, sizes: Sizes) -> Order:
+    number = first + jnp.arange(sizes.threads, dtype=jnp.int32)
     there = number < total
     code = jnp.where(there, triton.load(boards.orders.at[number], mask=there, other=0), 0)
     row, path = _divided(code, sizes.lanes)
@@ -119,7 +120,7 @@ def _close(order: Order, tables: Tables, boards: Boards, sizes: Sizes) -> None:
     }
     # Who has no order writes nothing, and that to a row of its own: two threads must not share a place.
     at = jnp.where(order.there, order.row, sizes.rows)
-    path = jnp.where(order.there, order.path, jnp.arange(sizes.lanes, dtype=jnp.int32))
+    path = jnp.where(order.there, order.path, 0)
     for name, answer in answers.items():
         triton.store(getattr(boards, name).at[at, path], answer, mask=order.there)
 
@@ -143,16 +144,17 @@ def _row(order: Order, place: Lanes, sizes: Sizes) -> Numbers:
 def _sold(usd: Lanes, order: Order, tables: Tables, boards: Boards) -> tuple[Lanes, Lanes]:
     """Mean price - 1 along the impact curve, and 1 where the curve leads beyond the take bound."""
     rho, delta, weight = tables.impact[0], tables.impact[1], tables.impact[3]
-    u_local, u_global = boards.u_local[order.market, order.path], boards.u_global[order.asset, order.path]
-    index, depth = boards.index[order.asset, order.path], boards.depth[order.asset, order.path]
-    market, coefficient, flow = (order.venue, order.asset), tables.coefficient[order.asset], -order.sign * usd
+    market, asset = (order.venue, order.asset, order.path), (order.asset, order.path)
+    u_local, u_global = boards.u_local[order.market, order.path], boards.u_global[asset]
+    index, depth, coefficient = boards.index[asset], boards.depth[asset], tables.coefficient[asset]
     start_local, start_global = signed_power(u_local, delta), signed_power(u_global, delta)
     base = index - weight * rho * coefficient * start_global
 
     def price(local: Lanes, everywhere: Lanes) -> Lanes:
         return base + coefficient * (weight * rho * everywhere + (1 - rho) * local)
 
-    by_local, by_global = flow * (depth / tables.adv[market]), flow * (depth / tables.adv_global[order.asset])
+    flow = -order.sign * usd
+    by_local, by_global = flow * (depth / tables.adv[market]), flow * (depth / tables.adv_global[asset])
     end_local, end_global = signed_power(u_local + by_local, delta), signed_power(u_global + by_global, delta)
     limit = order.mark + jnp.log1p(-order.sign * tables.bound[market])
     beyond = (order.sign * (price(end_local, end_global) - limit) < 0) & (usd > 0)

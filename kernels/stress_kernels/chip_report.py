@@ -8,7 +8,7 @@ from dataclasses import replace
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.chip_tables import Report
+from stress_kernels.chip_boards import Report
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import Stocks
 from stress_kernels.money import Sum

@@ -9,19 +9,12 @@ import jax.numpy as jnp
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool
 
+from stress_kernels.chip_boards import Boards, Memories
 from stress_kernels.chip_memory import add, add_sum, extend, some, tile
 from stress_kernels.chip_orders import Lanes, close_orders, sync
-from stress_kernels.chip_prices import Prices, Tile, Tiles, basis_of, column, quote, reached
-from stress_kernels.chip_tables import Boards, Report, Sizes, Tables
+from stress_kernels.chip_prices import Prices, Tile, Tiles, basis_of, quote, reached
+from stress_kernels.chip_tables import Sizes
 from stress_kernels.money import Sum
-
-
-class Memories(NamedTuple):
-    """References to everything that is not in registers."""
-
-    tables: Tables
-    boards: Boards
-    report: Report
 
 
 class State(NamedTuple):
@@ -102,13 +95,13 @@ def one_round(now: Cascade, held: Held, to: Memories, sizes: Sizes) -> Cascade:
     late = [(usd > left).astype(usd.dtype) for usd, left in zip(by_market, now.budget, strict=True)]
     unknown = jnp.max(reduce(jnp.maximum, [*found.beyond, *late]), axis=0)
     state, short = _paid(opening, found, held, to, sizes)
-    state = _pressed(state, found, held, to.tables)
-    _book(found, closing, by_market, now, held.hour, to.report, sizes)
-    _widen(opening, state, reduce(jnp.logical_or, closing), held.hour, to.report, sizes)
+    state = _pressed(state, found, held, to)
+    _book(found, closing, by_market, now, held.hour, to, sizes)
+    _widen(opening, state, reduce(jnp.logical_or, closing), held.hour, to, sizes)
     reach = tuple(jnp.where(there, b, a) for there, a, b in zip(closing, state.reach, now.wanted, strict=True))
     given_up = reduce(jnp.maximum, [state.unknown, unknown, *short])
     state = observed(state._replace(reach=reach, unknown=given_up))
-    wanted = reached(state.prices.mark, held.shift, reach, to.tables, sizes)
+    wanted = reached(state.prices.mark, held.shift, reach, to, sizes)
     budget = tuple(jnp.maximum(left - usd, 0.0) for left, usd in zip(now.budget, by_market, strict=True))
     number = now.number + 1
     return Cascade(state, wanted, budget, number, jnp.where(number < sizes.rounds, is_busy(state, wanted), 0))
@@ -116,8 +109,9 @@ def one_round(now: Cascade, held: Held, to: Memories, sizes: Sizes) -> Cascade:
 
 def _closed(now: Cascade, closing: Closing, held: Held, to: Memories, sizes: Sizes) -> Found:
     """List the orders, have all threads work them off, and collect the answers."""
-    boards, state = to.boards, now.state
-    boards.index[:, :], boards.u_global[:, :], boards.depth[:, :] = state.prices.index, state.u_global, held.depth
+    boards, lanes, state = to.boards, to.lanes, now.state
+    boards.index[:, lanes], boards.u_global[:, lanes] = state.prices.index, state.u_global
+    boards.depth[:, lanes] = held.depth
     by_row = (
         (boards.mark, state.prices.mark),
         (boards.u_local, state.u_local),
@@ -127,17 +121,17 @@ def _closed(now: Cascade, closing: Closing, held: Held, to: Memories, sizes: Siz
     )
     for board, tiles in by_row:
         for i, x in enumerate(tiles):
-            board[tile(i, sizes), :] = x
+            board[tile(i, sizes), lanes] = x
     total = _listed(closing, boards, sizes)
     sync(sizes)
-    close_orders(total, to.tables, boards, sizes)
+    close_orders(total, to, sizes)
     sync(sizes)
 
     def answers(name: str) -> Tiles:
         board = getattr(boards, name)
         # Without an order the place may hold anything, and not a number too.
         return tuple(
-            jnp.where(there, triton.load(board.at[tile(i, sizes), :], mask=there, other=0.0), 0.0)
+            jnp.where(there, triton.load(board.at[tile(i, sizes), lanes], mask=there, other=0.0), 0.0)
             for i, there in enumerate(closing)
         )
 
@@ -167,25 +161,27 @@ def _paid(state: State, found: Found, held: Held, to: Memories, sizes: Sizes) ->
     for f, before in enumerate(state.cash):
 
         def of_pool(sides: Tiles, f: int = f) -> Lanes:
-            behind = [column(to.tables.behind[f, v]) for v in range(sizes.venues)]
+            behind = [to.tables.behind[f, v, :, to.lanes] for v in range(sizes.venues)]
             return jnp.sum(sum(x * (sides[2 * v] + sides[2 * v + 1]) for v, x in enumerate(behind)), axis=0)
 
         receipts, deficits = of_pool(found.received), of_pool(found.deficit)
-        add(some(to.report.surplus, held.hour, f), receipts, receipts > 0)
-        add(some(to.report.deficit, held.hour, f), deficits, deficits > 0)
+        add(some(to.report.surplus, held.hour, f, to.lanes), receipts, receipts > 0)
+        add(some(to.report.deficit, held.hour, f, to.lanes), deficits, deficits > 0)
         after = before.add(receipts)
         short.append((deficits > jnp.maximum(after.value, 0.0)).astype(deficits.dtype))
         cash.append(after.add(-deficits))
     return state._replace(cash=tuple(cash)), short
 
 
-def _pressed(state: State, found: Found, held: Held, tables: Tables) -> State:
+def _pressed(state: State, found: Found, held: Held, to: Memories) -> State:
     """Flows move imbalances, all markets at once, and prices are quoted anew; longs sell."""
+    tables, lanes = to.tables, to.lanes
     flows = [short - long for long, short in zip(found.usd[::2], found.usd[1::2], strict=True)]
     pressure = [flow * held.depth for flow in flows]
-    u_local = tuple(u + x / column(tables.adv[v]) for v, (u, x) in enumerate(zip(state.u_local, pressure, strict=True)))
-    u_global = state.u_global + sum(pressure[1:], pressure[0]) / column(tables.adv_global[:])
-    prices = quote(held.log, basis_of(u_local, tables), u_global, held.average, tables)
+    pushed = [x / tables.adv[v, :, lanes] for v, x in enumerate(pressure)]
+    u_local = tuple(map(jnp.add, state.u_local, pushed))
+    u_global = state.u_global + sum(pressure[1:], pressure[0]) / tables.adv_global[:, lanes]
+    prices = quote(held.log, basis_of(u_local, to), u_global, held.average, to)
     return state._replace(u_local=u_local, u_global=u_global, prices=prices)
 
 
@@ -203,37 +199,39 @@ def observed(state: State) -> State:
     )
 
 
-def _widen(before: State, after: State, there: Bool[Array, "a p"], hour: Array, report: Report, sizes: Sizes) -> None:
+def _widen(before: State, after: State, there: Bool[Array, "a p"], hour: Array, to: Memories, sizes: Sizes) -> None:
     """Take the extremes of the basis on both sides of a round: between rounds it only falls back towards zero."""
+    report, lanes = to.report, to.lanes
     anywhere = jnp.max(there.astype(jnp.int32), axis=0)[None] > 0
     here = jnp.broadcast_to(anywhere, there.shape)
     for v, (a, b) in enumerate(zip(before.prices.basis, after.prices.basis, strict=True)):
-        extend(some(report.basis_low, hour, tile(v, sizes)), jnp.minimum(a, b), here, jnp.minimum)
-        extend(some(report.basis_high, hour, tile(v, sizes)), jnp.maximum(a, b), here, jnp.maximum)
+        extend(some(report.basis_low, hour, tile(v, sizes), lanes), jnp.minimum(a, b), here, jnp.minimum)
+        extend(some(report.basis_high, hour, tile(v, sizes), lanes), jnp.maximum(a, b), here, jnp.maximum)
 
 
 def _book(
-    found: Found, closing: Closing, by_market: Tiles, now: Cascade, hour: Array, report: Report, sizes: Sizes
+    found: Found, closing: Closing, by_market: Tiles, now: Cascade, hour: Array, to: Memories, sizes: Sizes
 ) -> None:
     """Post the round in the books of both sides, and add it to the hour."""
+    report, lanes = to.report, to.lanes
     for i, there in enumerate(closing):
-        add(some(report.volume, hour, tile(i, sizes)), found.usd[i], there)
-        add_sum(report.traders, hour, tile(i, sizes), (2 * (i % 2) - 1) * found.quantity[i], there)
+        add(some(report.volume, hour, tile(i, sizes), lanes), found.usd[i], there)
+        add_sum(report.traders, hour, tile(i, sizes), lanes, (2 * (i % 2) - 1) * found.quantity[i], there)
     for v in range(sizes.venues):
         there, (long, short) = closing[2 * v] | closing[2 * v + 1], found.quantity[2 * v : 2 * v + 2]
         first = jnp.where(now.number == 0, by_market[v], 0.0)
-        add(some(report.first_round, hour, tile(v, sizes)), first, there)
-        add_sum(report.rest, hour, tile(v, sizes), long - short, there)
+        add(some(report.first_round, hour, tile(v, sizes), lanes), first, there)
+        add_sum(report.rest, hour, tile(v, sizes), lanes, long - short, there)
     gross, coins, anywhere = [], [], jnp.max(reduce(jnp.logical_or, closing).astype(jnp.int32), axis=0) > 0
     for v in range(sizes.venues):
         both = slice(2 * v, 2 * v + 2)
         earned, deficit, received = (x[both] for x in (found.proceeds, found.deficit, found.received))
         paid = jnp.sum(earned[0] - earned[1], axis=0)
-        add(some(report.accounts, hour, v), jnp.sum(sum(found.accounts[both]), axis=0), anywhere)
-        add_sum(report.traders_cash, hour, v, paid, anywhere)
-        add_sum(report.traders_cash, hour, v, jnp.sum(sum(deficit) - sum(received), axis=0), anywhere)
-        add_sum(report.rest_cash, hour, v, -paid, anywhere)
+        add(some(report.accounts, hour, v, lanes), jnp.sum(sum(found.accounts[both]), axis=0), anywhere)
+        add_sum(report.traders_cash, hour, v, lanes, paid, anywhere)
+        add_sum(report.traders_cash, hour, v, lanes, jnp.sum(sum(deficit) - sum(received), axis=0), anywhere)
+        add_sum(report.rest_cash, hour, v, lanes, -paid, anywhere)
         gross.append(jnp.sum(sum([*earned, *deficit, *received]), axis=0))
         coins.append(jnp.sum(sum(found.quantity[both]), axis=0))
-    add(some(report.gross, hour, 0), reduce(jnp.add, gross), anywhere)
-    add(some(report.gross, hour, 1), reduce(jnp.add, coins), anywhere)
+    add(some(report.gross, hour, 0, lanes), reduce(jnp.add, gross), anywhere)
+    add(some(report.gross, hour, 1, lanes), reduce(jnp.add, coins), anywhere)

@@ -1,15 +1,16 @@
-"""What the kernel on the chip reads and writes: sizes, parameters and tables, boards between its threads, reports.
+"""What the kernel on the chip reads: sizes, parameters and tables.
 
 Inside the kernel every field is a reference to memory. A *tile* has the assets of one venue, or of one side of it, by
 the paths of a block; as tiles must have a power of two of numbers, assets that are not there fill them up: nobody holds
-or trades any. Axes: `v` venue, `s` side, `a` asset of a tile, `f` pool, `k` ladder, `c` margin class, `p` path.
+or trades any. A thread has one number of every tile: so numbers of assets are given for all paths, and whatever is read
+or written begins at a lane that the compiler does not know, lest it deals out four paths to a thread.
+Axes: `v` venue, `s` side, `a` asset of a tile, `f` pool, `k` ladder, `c` margin class, `p` path.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -47,6 +48,11 @@ class Sizes:
     """Whether a block is one array program, in which no thread has to wait for another."""
 
     @property
+    def threads(self) -> int:
+        """Of a block: one for each number of a tile, and as many orders are worked on together."""
+        return self.width * self.lanes
+
+    @property
     def rows(self) -> int:
         """Of a board that has one for each side of each market of all tiles (v s a)."""
         return 2 * self.venues * self.width
@@ -57,21 +63,25 @@ class Tables:
     """Parameters and tables of a run."""
 
     impact: Place
-    """rho, delta, depth, index weight, decay of local and of global imbalances, spread of the ladders (7)."""
-    coefficient: Place
-    """(a)"""
-    contagion: Place
-    """(a a)"""
+    """rho, delta, depth, index weight, decay of local and of global imbalances, spread of the ladders, and 1 where
+    there is any contagion (8)."""
+    first: Place
+    """The first lane (1): 0, which nobody has told the compiler."""
     sigma: Place
+    """(a)"""
+    coefficient: Place
+    """(a p)"""
     barrier: Place
-    """Shift of the triggers, (a) [log]."""
+    """Shift of the triggers, (a p) [log]."""
     adv_global: Place
+    contagion: Place
+    """Of asset b on all, (b a p)."""
     adv: Place
-    """(v a)"""
+    """(v a p)"""
     bound: Place
     throughput: Place
     behind: Place
-    """(f v a)"""
+    """(f v a p)"""
     share: Place
     """Fall from the peak that starts deleveraging, (f) [1]."""
     mark: Place
@@ -88,11 +98,11 @@ class Tables:
     cap: Place
     divisor: Place
     trigger_rate: Place
-    """(v s a)"""
+    """(v s a p)"""
     traders: Place
-    """Contracts at the start, (v s a)."""
+    """Contracts at the start, (v s a p)."""
     rest: Place
-    """(v a)"""
+    """(v a p)"""
     cash: Place
     """Of pools, (f) [USD]."""
     gross: Place
@@ -103,73 +113,6 @@ class Tables:
     """(k c), flat."""
     partial: Place
     """1 for a class of partial closes, (k c), flat."""
-
-
-@pytree
-class Boards:
-    """What the threads of a block tell each other, and what they cannot keep in registers."""
-
-    ring: Place
-    """Past bases, (window v a p) [log]."""
-    orders: Place
-    """Where anything is swept, one after the other: row of a board x paths of a block + path."""
-    mark: Place
-    """(row p), with a row for each market (v a)."""
-    u_local: Place
-    shift: Place
-    index: Place
-    """(a p)"""
-    u_global: Place
-    depth: Place
-    low: Place
-    """Places on ladders between which a side is swept, (row p) with a row for each side (v s a)."""
-    high: Place
-    usd: Place
-    """What was closed there [USD], and so on; the last row is for threads without an order."""
-    received: Place
-    deficit: Place
-    quantity: Place
-    proceeds: Place
-    accounts: Place
-    beyond: Place
-    """1 where the book does not take the whole order."""
-
-
-@pytree
-class Report:
-    """What the kernel says of every hour (hour ... row p), and of the whole time."""
-
-    volume: Place
-    """By side [USD]."""
-    first_round: Place
-    """By market [USD]."""
-    accounts: Place
-    """By venue."""
-    deficit: Place
-    """By pool [USD]."""
-    surplus: Place
-    traders: Place
-    """By side at the end of the hour, as all stocks; high and low parts of sums, (hour 2 row p)."""
-    rest: Place
-    """By market."""
-    traders_cash: Place
-    """By venue."""
-    rest_cash: Place
-    gross: Place
-    """Of cash and of coins, (hour 2 p)."""
-    cash: Place
-    """Of pools, (hour 2 f p)."""
-    fund_low: Place
-    index: Place
-    mark: Place
-    index_low: Place
-    index_high: Place
-    basis_low: Place
-    basis_high: Place
-    drawdown: Place
-    """(f p)"""
-    unknown: Place
-    """1 where a path has met something that the kernel does not do, (1 p)."""
 
 
 def sizes_of(ladders: Ladders, world: World, lanes: int, *, interpret: bool) -> Sizes:
@@ -204,20 +147,22 @@ def tables_of(ladders: Ladders, world: World, opening: Stocks, sizes: Sizes) -> 
     """
     impact, rules, dtype = world.impact, world.rules, ladders.rows.dtype
     numbers = (impact.rho, impact.delta, impact.depth, impact.index_weight)
-    of_steps = (impact.decay_local, impact.decay_global, ladders.spread)
+    of_steps = (impact.decay_local, impact.decay_global, ladders.spread, jnp.any(impact.contagion != 0))
 
     def filled(x: Any, value: float = 0.0) -> Array:
-        """Assets of a tile, which come last."""
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, sizes.width - sizes.assets)], constant_values=value)
+        """All assets of a tile, for all paths; assets come last."""
+        whole = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, sizes.width - sizes.assets)], constant_values=value)
+        return jnp.broadcast_to(whole[..., None], (*whole.shape, sizes.lanes))
 
     def of_sides(x: Any) -> Array:
         return filled(jnp.swapaxes(x, 1, 2))
 
     return Tables(
         impact=jnp.stack([jnp.asarray(x, dtype) for x in (*numbers, *of_steps)]),
+        first=jnp.zeros((1,), jnp.int32),
+        sigma=filled(world.sigma, 1.0)[:, 0],
         coefficient=filled(impact.coefficient),
-        contagion=filled(filled(impact.contagion).T).T,
-        sigma=filled(world.sigma, 1.0),
+        contagion=filled(impact.contagion.T),
         barrier=filled(world.barrier_shift),
         adv_global=filled(world.adv_global, 1.0),
         adv=filled(world.adv, 1.0),
@@ -243,41 +188,3 @@ def tables_of(ladders: Ladders, world: World, opening: Stocks, sizes: Sizes) -> 
         log_margin=ladders.log_margin.reshape(-1),
         partial=ladders.partial.astype(dtype).reshape(-1),
     )
-
-
-def boards_of(sizes: Sizes, paths: int, dtype: Any) -> Boards:
-    """Shapes of the boards of all blocks."""
-
-    def of(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct((*shape, paths), dtype)
-
-    markets, assets = of(sizes.venues * sizes.width), of(sizes.width)
-    sides, answers = of(sizes.rows), of(sizes.rows + 1)
-    return Boards(
-        ring=of(sizes.window, sizes.venues, sizes.width),
-        orders=jax.ShapeDtypeStruct(((sizes.rows + 1) * paths,), jnp.int32),
-        mark=markets, u_local=markets, shift=markets,
-        index=assets, u_global=assets, depth=assets,
-        low=sides, high=sides,
-        usd=answers, received=answers, deficit=answers, quantity=answers, proceeds=answers, accounts=answers,
-        beyond=answers,
-    )  # fmt: skip
-
-
-def report_of(sizes: Sizes, paths: int, dtype: Any) -> Report:
-    """Shapes of the report of all paths."""
-
-    def hourly(*shape: int) -> Any:
-        return jax.ShapeDtypeStruct((sizes.hours, *shape, paths), dtype)
-
-    venues, assets, pools = hourly(sizes.venues), hourly(sizes.width), hourly(sizes.pools)
-    markets, cash = hourly(sizes.venues * sizes.width), hourly(2, sizes.venues)
-    return Report(
-        volume=hourly(sizes.rows), first_round=markets, accounts=venues, deficit=pools, surplus=pools,
-        traders=hourly(2, sizes.rows), rest=hourly(2, sizes.venues * sizes.width),
-        traders_cash=cash, rest_cash=cash, gross=hourly(2), cash=hourly(2, sizes.pools),
-        fund_low=pools, index=assets, mark=markets, index_low=assets, index_high=assets,
-        basis_low=markets, basis_high=markets,
-        drawdown=jax.ShapeDtypeStruct((sizes.pools, paths), dtype),
-        unknown=jax.ShapeDtypeStruct((1, paths), dtype),
-    )  # fmt: skip
