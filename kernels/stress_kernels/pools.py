@@ -71,7 +71,8 @@ def settle_pools(
     received = add_up(claims.total("fee") + jnp.where(keeps, claims.total("surplus"), 0.0), 2)
     lacking = add_up(claims.total("deficit"), 2)
     receipts, deficits = world.to_pools(received), world.to_pools(lacking)
-    stocks = book_ladders(book_trades(record.stocks, done, claims, world), received, lacking, world)
+    stocks = book_trades(record.stocks, done, claims.total("quantity"), claims.total("proceeds"), world)
+    stocks = book_ladders(stocks, add_up(received, 1), add_up(lacking, 1), world)
     funds = _took_over(replace(funds, cash=funds.cash.add(receipts)), done, world)
     if left is not None:
         stocks, funds = book_accounts(stocks, left, world), _paid_by_accounts(funds, left, world)
