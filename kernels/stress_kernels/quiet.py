@@ -16,13 +16,12 @@ from jaxtyping import Array, Bool, Float
 
 from stress_kernels.breakers import throughput
 from stress_kernels.engine import ended
-from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders, row_at, sweep
 from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import beyond, curve_at, farthest
 from stress_kernels.marks import Held, observe, press, reached
 from stress_kernels.money import Sum, add_up, any_of
-from stress_kernels.pools import exhausted
+from stress_kernels.pools import charge, exhausted
 from stress_kernels.price import Quotes
 from stress_kernels.pytree import pytree
 from stress_kernels.settlement import Earned, left_of
@@ -136,12 +135,12 @@ def quiet_round(
 
     before, at = state.funds, worth_of(state.quotes, world)
     demand, receipts, deficits = add_up(of_sides, 2), *(world.to_pools(add_up(x, 2)) for x in (received, lacking))
-    funds = replace(before, cash=before.cash.add(receipts))
-    short = (deficits > jnp.maximum(pool_equity(funds, at, world), 0.0)) | exhausted(before.equity)
+    funds, short = charge(before, receipts, deficits, at, world)
+    spent = (short > 0) | exhausted(before.equity)
     late = moving.tally.used + demand > throughput(held.liquidates, world)
     # Each found once: else for every term that enters the other.
-    loud = jax.lax.optimization_barrier((any_of(short, 0), any_of(late, 0, 1), any_of(too_much > 0, 0, 1, 2)))
-    state = replace(state, reach=moving.due, funds=replace(funds, cash=funds.cash.add(-deficits)))
+    loud = jax.lax.optimization_barrier((any_of(spent, 0), any_of(late, 0, 1), any_of(too_much > 0, 0, 1, 2)))
+    state = replace(state, reach=moving.due, funds=funds)
     state = observe(press(state, -add_up(side_sign(of_sides) * of_sides, 2), held, world), world)
     one = Tally(demand, jnp.where(first, demand, 0.0), receipts, deficits, add_up(accounts, 1, 2))
     moving = Moving.of(state, reached(state, held, ladders, world), jax.tree.map(jnp.add, moving.tally, one))

@@ -5,6 +5,7 @@ Gathering and putting back whole rows is what the CPU does fastest; computing wa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -65,14 +66,16 @@ def set_bits(wanted: Bool[Array, "m n"], count: int) -> tuple[Int[Array, " k"], 
     What of the answer is more than that lies somewhere.
     """
     rows, columns = wanted.shape
-    words, place = -(-rows // _GROUP), jnp.arange(_GROUP, dtype=jnp.uint32)
+    words = -(-rows // _GROUP)
     bits = jnp.pad(wanted, ((0, words * _GROUP - rows), (0, 0))).reshape(words, _GROUP, columns).astype(jnp.uint32)
-    word = jnp.sum(bits << place[None, :, None], axis=1, dtype=jnp.uint32).T.reshape(-1)
-    word, upto = jax.lax.optimization_barrier((word, running_sum(jax.lax.population_count(word).astype(jnp.float32))))
-    before = upto - jax.lax.population_count(word).astype(jnp.float32)
+    word = functools.reduce(jnp.bitwise_or, (bits[:, i] << jnp.uint32(i) for i in range(_GROUP))).T.reshape(-1)
+    held = jax.lax.population_count(word).astype(jnp.float32)
+    word, upto = jax.lax.optimization_barrier((word, running_sum(held)))
+    before = upto - held
     # A word's bits end where those of the next begin: the words that have ended before a place are its number.
     ended = jnp.zeros(count + 1).at[jnp.minimum(upto, count).astype(jnp.int32)].add(1.0, mode="promise_in_bounds")
     number = jnp.minimum(running_sum(ended)[:count].astype(jnp.int32), word.size - 1)
+    # Without barriers a gather works out all of it again for every number that it picks.
     number, before = jax.lax.optimization_barrier((number, before))
     mine, before = jax.lax.optimization_barrier((word[number], before[number]))
     row = _nth_bit(mine, jnp.arange(count, dtype=jnp.uint32) - before.astype(jnp.uint32))
