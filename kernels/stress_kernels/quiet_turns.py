@@ -29,7 +29,7 @@ from stress_kernels.world import World, along
 
 _SUMS = 3
 """Kept of what is closed on a ladder."""
-Left = tuple[State, Array, Bool[Array, " p"], Float[Array, " p"]]
+Rest = tuple[State, Array, Bool[Array, " p"], Float[Array, " p"]]
 """State and record; paths on which the next round is not quiet; and how many rounds each path has had."""
 
 
@@ -74,7 +74,7 @@ def quiet_rounds(
     like: Record,
     ladders: Ladders,
     world: World,
-) -> Left:
+) -> Rest:
     """Rounds on every live path until one triggers nothing or is not quiet; that one is not carried out.
 
     Args:

@@ -77,7 +77,7 @@ class Earned:
 
 
 @pytree
-class Left:
+class Remains:
     """What the accounts of a sweep have left or lack, on lanes [USD]."""
 
     deficit: Float[Array, "1 1 1 1 k"]
@@ -85,7 +85,7 @@ class Left:
     surplus: Float[Array, "1 1 1 1 k"]
 
 
-def left_of(part: Sweep, earned: Earned, lanes: Lanes) -> Left:
+def left_of(part: Sweep, earned: Earned, lanes: Lanes) -> Remains:
     """What is left of a sweep's accounts when it is closed, account by account.
 
     A slice's average price is A + B p_b: takeover, and deleveraging at the bankruptcy price, leave no equity and
@@ -116,7 +116,7 @@ def left_of(part: Sweep, earned: Earned, lanes: Lanes) -> Left:
     def total(x: Float[Array, "1 1 1 1 c k"]) -> Float[Array, "1 1 1 1 k"]:
         return jax.lax.optimization_barrier(add_up(x, -2))
 
-    return Left(
+    return Remains(
         deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
         fee=total(fees + jnp.maximum(low_fees, 0.0)),
         surplus=total(surplus),
