@@ -80,9 +80,16 @@ def admit(
         swept=sweep(low, place, row_low, row),
         demand=demand,
         queued=lanes.spread(jnp.where(binding, jnp.maximum(target - quantity(row), 0.0) * scale, 0.0)),
-        accounts=jnp.where(scale > _GONE, row[..., ACCOUNTS, :] - row_low[..., ACCOUNTS, :], 0.0),
+        accounts=ended(lanes, row_low, row),
         part=part,
     )
+
+
+def ended(
+    lanes: Lanes, row_low: Float[Array, "1 1 1 1 column k"], row_high: Float[Array, "1 1 1 1 column k"]
+) -> Float[Array, "1 1 1 1 k"]:
+    """Accounts closed for good between two places on each lane."""
+    return jnp.where(lanes.kept.scale > _GONE, row_high[..., ACCOUNTS, :] - row_low[..., ACCOUNTS, :], 0.0)
 
 
 def _place_of(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from stress_kernels.money import add_up
 from stress_kernels.price import index_push, mean_power, signed_power
 from stress_kernels.pytree import pytree
-from stress_kernels.world import World, along, side_sign
+from stress_kernels.world import World, side_sign
 
 Powers = tuple[Float[Array, "v a s p"], Float[Array, "v a s p"]]
 """sign(u) |u|^delta of the local and of the global imbalance."""
@@ -48,6 +48,7 @@ class Curve:
     start_local: Float[Array, "v a #s p"]
     """sign(u) |u|^delta at the opening."""
     start_global: Float[Array, "#v a #s p"]
+    coefficient: Float[Array, "1 a 1 #p"]
 
     def after(self, flow: Float[Array, "v a s p"], world: World) -> Powers:
         """Where a signed flow leads [USD, sells negative]."""
@@ -87,7 +88,7 @@ class Curve:
     ) -> Float[Array, "v a s p"]:
         impact = world.impact
         pushed = impact.index_weight * impact.rho * everywhere + (1 - impact.rho) * local
-        return self.base + along(1, impact.coefficient, local) * pushed
+        return self.base + self.coefficient * pushed
 
 
 def curve(
@@ -98,18 +99,31 @@ def curve(
     world: World,
 ) -> Curve:
     """The impact curve of every market at given imbalances and depth divisor."""
+    return curve_at(
+        (exogenous + index_push(u_global, world.impact))[None, :, None],
+        u_local[:, :, None],
+        u_global[None, :, None],
+        (depth[None] / world.adv[..., None])[:, :, None],
+        (depth / world.adv_global[:, None])[None, :, None],
+        world.impact.coefficient[None, :, None, None],
+        world,
+    )
+
+
+def curve_at(
+    index: Float[Array, "1 a 1 p"],
+    u_local: Float[Array, "v a 1 p"],
+    u_global: Float[Array, "1 a 1 p"],
+    per_usd_local: Float[Array, "v a 1 p"],
+    per_usd_global: Float[Array, "1 a 1 p"],
+    coefficient: Float[Array, "1 a 1 #p"],
+    world: World,
+) -> Curve:
+    """The curve through a log index; on lanes, where all axes but the last have length 1, as well."""
     impact = world.impact
     start_local, start_global = signed_power(u_local, impact.delta), signed_power(u_global, impact.delta)
-    own = impact.index_weight * impact.rho * along(0, impact.coefficient, u_global) * start_global
-    return Curve(
-        base=(exogenous + index_push(u_global, world.impact) - own)[None, :, None],
-        u_local=u_local[:, :, None],
-        u_global=u_global[None, :, None],
-        per_usd_local=(depth[None] / world.adv[..., None])[:, :, None],
-        per_usd_global=(depth / world.adv_global[:, None])[None, :, None],
-        start_local=start_local[:, :, None],
-        start_global=start_global[None, :, None],
-    )
+    own = impact.index_weight * impact.rho * coefficient * start_global
+    return Curve(index - own, u_local, u_global, per_usd_local, per_usd_global, start_local, start_global, coefficient)
 
 
 def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Array, "v a p"], world: World) -> BookFill:
@@ -119,10 +133,10 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
         wanted: What reaches the book, >= 0 [USD].
     """
     sign = side_sign(wanted)
-    limit = mark_log[:, :, None] + jnp.log1p(-sign * world.take_bound[:, :, None, None])
+    limit = farthest(mark_log[:, :, None], sign, world.take_bound[:, :, None, None])
 
     everything = jax.lax.optimization_barrier(line.after(-sign * wanted, world))
-    too_much = _beyond(everything, limit, line, world) & (wanted > 0)
+    too_much = beyond(everything, limit, sign, line, world) & (wanted > 0)
 
     def bounded() -> tuple[Float[Array, "v a s p"], Powers]:
         usd = jnp.where(too_much, _up_to(limit, wanted, line, world), wanted)
@@ -132,8 +146,18 @@ def fill_book(wanted: Float[Array, "v a s p"], line: Curve, mark_log: Float[Arra
     return BookFill(usd=usd, price_log=line.mean(-sign * usd, end, world))
 
 
-def _beyond(end: Powers, limit: Float[Array, "v a s p"], line: Curve, world: World) -> Bool[Array, "v a s p"]:
-    return side_sign(limit) * (line.marginal(end, world) - limit) < 0
+def farthest(
+    mark_log: Float[Array, "v a 1 p"], sign: Float[Array, "1 1 #s #p"], bound: Float[Array, "v a 1 #p"]
+) -> Float[Array, "v a s p"]:
+    """Log price that is the take bound away from the mark."""
+    return mark_log + jnp.log1p(-sign * bound)
+
+
+def beyond(
+    end: Powers, limit: Float[Array, "v a s p"], sign: Float[Array, "1 1 #s #p"], line: Curve, world: World
+) -> Bool[Array, "v a s p"]:
+    """Whether an order leads beyond a log price."""
+    return sign * (line.marginal(end, world) - limit) < 0
 
 
 @jax.custom_jvp
@@ -149,7 +173,7 @@ def _up_to(
     def bisect(_: Array, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        over = _beyond(line.after(-sign * middle, world), limit, line, world)
+        over = beyond(line.after(-sign * middle, world), limit, sign, line, world)
         return jnp.where(over, low, middle), jnp.where(over, middle, high)
 
     halvings = jnp.finfo(wanted.dtype).nmant + 1

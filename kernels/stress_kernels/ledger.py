@@ -15,7 +15,7 @@ from stress_kernels.funds import Funds
 from stress_kernels.ladder import CLASSES, Ladders, quantity, total_row
 from stress_kernels.money import Sum, add_up
 from stress_kernels.pytree import pytree
-from stress_kernels.trades import Claims, Trades
+from stress_kernels.trades import Trades
 from stress_kernels.world import World, side_sign
 
 
@@ -101,9 +101,18 @@ def open_stocks(ladders: Ladders, accounts: Accounts | None, world: World, paths
     )
 
 
-def book_trades(stocks: Stocks, done: Trades, claims: Claims, world: World) -> Stocks:
-    """Post every trade to traders, makers and the rest of the market; pools and vaults post theirs by themselves."""
-    proceeds, closed = claims.total("proceeds"), claims.total("quantity")
+def book_trades(
+    stocks: Stocks, done: Trades, closed: Float[Array, "v a s p"], proceeds: Float[Array, "v a s p"], world: World
+) -> Stocks:
+    """Post every trade to traders, makers and the rest of the market; pools and vaults post theirs by themselves.
+
+    Args:
+        stocks: Before.
+        done: By who bought it.
+        closed: Contracts of traders that are closed, by deleveraging not.
+        proceeds: What these earn, in the settlement currency.
+        world: Rules and parameters.
+    """
     sign = side_sign(proceeds)
 
     def market(x: Float[Array, "v a s p"]) -> Float[Array, "v a p"]:
@@ -142,14 +151,12 @@ def book_stops(stocks: Stocks, coins: Float[Array, "v a s p"], cash: Float[Array
     )
 
 
-def book_ladders(
-    stocks: Stocks, received: Float[Array, "v a p"], lacking: Float[Array, "v a p"], world: World
-) -> Stocks:
-    """What accounts on ladders paid to pools and lacked [USD]."""
-    gross = add_up(received + lacking, 0, 1)
+def book_ladders(stocks: Stocks, received: Float[Array, "v p"], lacking: Float[Array, "v p"], world: World) -> Stocks:
+    """What accounts on ladders paid to pools and lacked, by venue [USD]."""
+    gross = add_up(received + lacking, 0)
     return replace(
         stocks,
-        traders_cash=stocks.traders_cash.add(-world.in_usd(add_up(received, 1))).add(world.in_usd(add_up(lacking, 1))),
+        traders_cash=stocks.traders_cash.add(-world.in_usd(received)).add(world.in_usd(lacking)),
         gross_cash=stocks.gross_cash.at[0].add(gross),
     )
 

@@ -50,6 +50,18 @@ def triggered(state: State, held: Held, ladders: Ladders, world: World) -> Float
     return jax.lax.optimization_barrier(jnp.maximum(state.reach, place))
 
 
+def reached(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
+    """Place on each ladder that is triggered; at a venue that does not liquidate no account, and no stop order where
+    nothing works: they are looked at again when it does."""
+    reach, stops = triggered(state, held, ladders, world), ladders.stops
+    if held.liquidates is not None:
+        tested = held.liquidates[:, None, None, None]
+        reach = jnp.where(tested if stops is None else tested | stops, reach, state.reach)
+    if stops is not None and world.conditions.working is not None:
+        reach = jnp.where(stops & (world.throughput <= 0)[:, :, None, None, None], state.reach, reach)
+    return reach
+
+
 def press(
     state: State,
     flow: Float[Array, "v a p"],

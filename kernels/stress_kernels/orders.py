@@ -74,7 +74,10 @@ def sort_orders(
     middle = jax.lax.cond(jnp.any(skips & swept), sorted_out, lambda: start)
     direct, normal = parted_at(whole, *middle)
     mark = 1 + mark_move[:, :, None]
-    usd, direct_usd = (lanes.sum(_coins(part, lanes.kept.scale)) * mark for part in (normal, direct))
+    # Else what is left behind the book is this less the same rounded otherwise: dust that wakes the other layers.
+    usd, direct_usd = jax.lax.optimization_barrier(
+        tuple(lanes.sum(_coins(part, lanes.kept.scale)) * mark for part in (normal, direct))
+    )
     accounts = ("value", "direct_value", "near_usd", "near_value", "lack", "direct_lack")
     return Orders(
         normal=normal,

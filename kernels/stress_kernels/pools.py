@@ -71,13 +71,14 @@ def settle_pools(
     received = add_up(claims.total("fee") + jnp.where(keeps, claims.total("surplus"), 0.0), 2)
     lacking = add_up(claims.total("deficit"), 2)
     receipts, deficits = world.to_pools(received), world.to_pools(lacking)
-    stocks = book_ladders(book_trades(record.stocks, done, claims, world), received, lacking, world)
-    funds = _took_over(replace(funds, cash=funds.cash.add(receipts)), done, world)
+    stocks = book_trades(record.stocks, done, claims.total("quantity"), claims.total("proceeds"), world)
+    stocks = book_ladders(stocks, add_up(received, 1), add_up(lacking, 1), world)
+    funds = _took_over(funds, done, world)
     if left is not None:
         stocks, funds = book_accounts(stocks, left, world), _paid_by_accounts(funds, left, world)
-        receipts, deficits = receipts + left.value, deficits + left.deficit
-    equity = pool_equity(funds, claims.at, world)
-    short = deficits - jnp.minimum(deficits, jnp.maximum(equity, 0.0))
+        deficits = deficits + left.deficit
+    funds, short = charge(funds, receipts, deficits, claims.at, world)
+    receipts = receipts if left is None else receipts + left.value
     hour = replace(
         record.hour,
         surplus=record.hour.surplus + receipts,
@@ -85,7 +86,7 @@ def settle_pools(
         collateral_sold=_sold(record.hour, left, cross),
     )
     before = Outcome(
-        funds=replace(funds, cash=funds.cash.add(-deficits)),
+        funds=funds,
         stocks=stocks,
         hour=hour,
         kept=standing.kept,
@@ -97,6 +98,15 @@ def settle_pools(
         lambda now: _socialise(now, short, standing.alive(ladders), claims.at, world),
         before,
     )
+
+
+def charge(
+    funds: Funds, receipts: Float[Array, "f p"], deficits: Float[Array, "f p"], at: Worth, world: World
+) -> tuple[Funds, Float[Array, "f p"]]:
+    """Pools receive, and pay all deficits; and the part of these that is more than their equity [USD]."""
+    funds = replace(funds, cash=funds.cash.add(receipts))
+    short = deficits - jnp.minimum(deficits, jnp.maximum(pool_equity(funds, at, world), 0.0))
+    return replace(funds, cash=funds.cash.add(-deficits)), short
 
 
 def _socialise(now: Outcome, short: Float[Array, "f p"], alive: adl.Alive, at: Worth, world: World) -> Outcome:

@@ -5,6 +5,7 @@ Gathering and putting back whole rows is what the CPU does fastest; computing wa
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 _ROWS = Layout(major_to_minor=(0, 1))
 _GROUP = 32
@@ -57,6 +58,41 @@ def those_first(wanted: Bool[Array, " n"]) -> Int[Array, " n"]:
     number = jnp.arange(wanted.size, dtype=jnp.int32)
     place = jnp.where(wanted, before, jnp.sum(wanted, dtype=jnp.int32) + number - before)
     return jnp.zeros_like(number).at[place].set(number, unique_indices=True, mode="promise_in_bounds")
+
+
+def set_bits(wanted: Bool[Array, "m n"], count: int) -> tuple[Int[Array, " k"], Int[Array, " k"], Int[Array, ""]]:
+    """Rows and columns of the first `count` that are wanted, column by column; and how many there are at most.
+
+    What of the answer is more than that lies somewhere.
+    """
+    rows, columns = wanted.shape
+    words = -(-rows // _GROUP)
+    bits = jnp.pad(wanted, ((0, words * _GROUP - rows), (0, 0))).reshape(words, _GROUP, columns).astype(jnp.uint32)
+    word = functools.reduce(jnp.bitwise_or, (bits[:, i] << jnp.uint32(i) for i in range(_GROUP))).T.reshape(-1)
+    held = jax.lax.population_count(word).astype(jnp.float32)
+    word, upto = jax.lax.optimization_barrier((word, running_sum(held)))
+    before = upto - held
+    # A word's bits end where those of the next begin: the words that have ended before a place are its number.
+    ended = jnp.zeros(count + 1).at[jnp.minimum(upto, count).astype(jnp.int32)].add(1.0, mode="promise_in_bounds")
+    number = jnp.minimum(running_sum(ended)[:count].astype(jnp.int32), word.size - 1)
+    # Without barriers a gather works out all of it again for every number that it picks.
+    number, before = jax.lax.optimization_barrier((number, before))
+    mine, before = jax.lax.optimization_barrier((word[number], before[number]))
+    row = _nth_bit(mine, jnp.arange(count, dtype=jnp.uint32) - before.astype(jnp.uint32))
+    row = jnp.minimum(number % words * _GROUP + row, rows - 1)
+    return row, number // words, jnp.minimum(upto[-1], count).astype(jnp.int32)
+
+
+def _nth_bit(word: UInt[Array, " k"], n: UInt[Array, " k"]) -> Int[Array, " k"]:
+    """Place of the set bit before which there are n others, by halving."""
+    place = jnp.zeros_like(word)
+    for width in (16, 8, 4, 2, 1):
+        below = jax.lax.population_count(word & jnp.uint32((1 << width) - 1))
+        above = n >= below
+        n = jnp.where(above, n - below, n)
+        word = jnp.where(above, word >> width, word)
+        place = place + jnp.where(above, jnp.uint32(width), jnp.uint32(0))
+    return place.astype(jnp.int32)
 
 
 def running_sum(x: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -64,8 +64,29 @@ def lacking(part: Sweep, mark_move: Float[Array, "v a p"], lanes: Lanes) -> Floa
     return lanes.sum(add_up(jnp.where(lanes.ladders.partial, 0.0, lack), -2))
 
 
-def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
-    """Close a sweep at the layers' prices, account by account.
+@pytree
+class Earned:
+    """What a slice gets for a coin, on lanes."""
+
+    fixed: Float[Array, "1 1 1 1 k"]
+    """Share that is closed at the same price for all accounts [1]."""
+    moves: Float[Array, "1 1 1 1 k"]
+    """That price - 1, times the share [USD per coin]."""
+    fee: Float[Array, "1 1 1 1 k"]
+    """[USD per coin]"""
+
+
+@pytree
+class Remains:
+    """What the accounts of a sweep have left or lack, on lanes [USD]."""
+
+    deficit: Float[Array, "1 1 1 1 k"]
+    fee: Float[Array, "1 1 1 1 k"]
+    surplus: Float[Array, "1 1 1 1 k"]
+
+
+def left_of(part: Sweep, earned: Earned, lanes: Lanes) -> Remains:
+    """What is left of a sweep's accounts when it is closed, account by account.
 
     A slice's average price is A + B p_b: takeover, and deleveraging at the bankruptcy price, leave no equity and
     make up B. So an account has (1 - B) dir q (A / (1 - B) - p_b) left: the sign changes at one price, and the fee,
@@ -73,15 +94,12 @@ def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
 
     Args:
         part: What is closed, on lanes.
-        fills: Where it went.
+        earned: What for.
         lanes: The ladders swept.
-        world: Rules and parameters.
     """
-    ladders, kept = lanes.ladders, lanes.kept
-    known = _known_prices(fills, world)
-    fixed, earned, fee = (lanes.of_sides(x) for x in known)
+    ladders, kept, fixed, fee = lanes.ladders, lanes.kept, earned.fixed, earned.fee
     safe = jnp.where(fixed > 0, fixed, 1.0)
-    at_zero = jnp.where(fixed > 0, earned / safe, 0.0)
+    at_zero = jnp.where(fixed > 0, earned.moves / safe, 0.0)
     fee_paid_from = at_zero - ladders.sign * fee / safe
 
     bankrupt, solvent = split(ladders, part, at_zero, kept)
@@ -95,20 +113,38 @@ def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
     low_fees = jnp.where(ladders.partial, 0.0, left(short_of_fee))
     surplus = jnp.where(ladders.partial, 0.0, jnp.maximum(left(whole) - fees, 0.0))
 
-    def total(x: Float[Array, "1 1 1 1 c k"]) -> Float[Array, "v a s p"]:
-        return lanes.sum(jax.lax.optimization_barrier(add_up(x, -2)))
+    def total(x: Float[Array, "1 1 1 1 c k"]) -> Float[Array, "1 1 1 1 k"]:
+        return jax.lax.optimization_barrier(add_up(x, -2))
 
-    quantity = total(part.quantity * kept.scale[..., None, :])
-    bankruptcy = bankruptcy_value(part, lanes)
+    return Remains(
+        deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
+        fee=total(fees + jnp.maximum(low_fees, 0.0)),
+        surplus=total(surplus),
+    )
+
+
+def settle(part: Sweep, fills: Fills, lanes: Lanes, world: World) -> Settled:
+    """Close a sweep at the layers' prices.
+
+    Args:
+        part: What is closed, on lanes.
+        fills: Where it went.
+        lanes: The ladders swept.
+        world: Rules and parameters.
+    """
+    known = _known_prices(fills, world)
+    left = left_of(part, Earned(*(lanes.of_sides(x) for x in known)), lanes)
+    coins = add_up(part.quantity * lanes.kept.scale[..., None, :], -2)
+    quantity, bankruptcy = lanes.sum(jax.lax.optimization_barrier(coins)), bankruptcy_value(part, lanes)
     share, moves, _ = known
     return Settled(
         quantity=quantity,
         bankruptcy=bankruptcy,
         proceeds=quantity * (share + moves) + (1 - share) * bankruptcy,
         vault=jnp.zeros_like(quantity),
-        deficit=total(jnp.maximum(-left(bankrupt), 0.0)),
-        fee=total(fees + jnp.maximum(low_fees, 0.0)),
-        surplus=total(surplus),
+        deficit=lanes.sum(left.deficit),
+        fee=lanes.sum(left.fee),
+        surplus=lanes.sum(left.surplus),
     )
 
 

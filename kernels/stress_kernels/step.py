@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from stress_kernels.account_rounds import Cross
-from stress_kernels.account_watch import ALL_PATHS, funded, restless, watch
+from stress_kernels.account_watch import funded
 from stress_kernels.account_words import Watched
 from stress_kernels.accounts import Accounts, Holdings, bereave, wake
 from stress_kernels.behaviour import Mood
-from stress_kernels.breakers import judge_halts, throughput
-from stress_kernels.cascade import cascade_round, swept
+from stress_kernels.breakers import judge_halts
 from stress_kernels.cohorts import inflow_of
 from stress_kernels.contracts import settle
 from stress_kernels.funding import funding_rate
 from stress_kernels.ladder import Ladders
-from stress_kernels.ladder_lanes import Lanes
 from stress_kernels.layers import curve
-from stress_kernels.marks import Held, observe, press, triggered
-from stress_kernels.money import add_up, any_of
+from stress_kernels.marks import Held, observe, press
+from stress_kernels.money import add_up
 from stress_kernels.pools import exhausted, transfer
-from stress_kernels.price import Quotes, push, quotes
+from stress_kernels.price import push, quotes
 from stress_kernels.pytree import pytree
-from stress_kernels.rows import pack, running_sum, those_first, unpack, when
+from stress_kernels.rows import pack, unpack, when
 from stress_kernels.state import Memory, Record, State, worth_of
+from stress_kernels.turns import cascade
 from stress_kernels.voluntary import close_some, turn_over
-from stress_kernels.world import World, along
+from stress_kernels.world import World
 
 Funded = tuple[Array, Watched] | None
-Turns = tuple[Array, Array, Array, Array, Holdings | None]
-"""Paths as rows of what every step looks at, and of the rest; which are live; where the next turn looks first."""
-_SWEPT = 8
-"""Ladders of a path for which lanes are kept: more than are swept in most rounds."""
-_DUST = 1e-3
-"""A queue of at most this is rounding [coins]."""
 
 
 @pytree
@@ -93,7 +84,7 @@ def step(
     rested = None if carry.holdings is None else wake(carry.holdings, memory.step)
     state, record, memory, paid = _fund(state, carry.record, memory, rested, like, world, accounts)
     record, left = _lose(record, paid, memory.step, like, world, accounts)
-    state, record, holdings = _cascade(
+    state, record, holdings = cascade(
         observe(state, world), record, left, held, memory.step, like, ladders, world, accounts
     )
     state, record = _unwind(state, record, held, like, world)
@@ -222,102 +213,6 @@ def _lose(
     due = jnp.any(losses.step == step)
     record, money, watched = when(due, lose, (record, holdings.money, holdings.watched))
     return record, replace(holdings, money=money, watched=watched)
-
-
-def _cascade(
-    state: State,
-    record: Float[Array, "p column"],
-    holdings: Holdings | None,
-    held: Held,
-    step: Int[Array, ""],
-    like: Record,
-    ladders: Ladders,
-    world: World,
-    accounts: Accounts | None,
-) -> tuple[State, Array, Holdings | None]:
-    """Rounds until one triggers nothing and no queue can use throughput, at most `world.rounds`.
-
-    In most steps nothing happens on most paths. So rounds are carried out for a few paths at a time: the next that are
-    live are gathered, go through one round, and are put back; all have had theirs before the first of them comes again,
-    so that the last turns are not for one path with many rounds. Of their ladders, those on which anything is swept go
-    to lanes; paths whose ladders find no room there wait.
-    """
-    paths, ladders_of_path = record.shape[0], math.prod(state.reach.shape[:-1])
-    few = min(paths, world.lanes)
-    most = max(ladders_of_path, min(_SWEPT, ladders_of_path) * few)
-    reach = _reached(state, held, ladders, world)
-    moving = (state, reach, jnp.zeros(paths))
-
-    def crossed(holdings: Holdings | None, chosen: Array, back: Array, quotes: Quotes, rounds: Array) -> Cross | None:
-        """Accounts on cross margin on some paths, where there are any."""
-        if accounts is None or holdings is None:
-            return None
-        lane = jnp.full(paths, -1).at[back].set(jnp.arange(len(chosen)), mode="drop")
-        number = step * world.rounds + rounds.astype(jnp.int32)
-        liquidates = None if held.liquidates is None else held.liquidates[:, chosen]
-        return Cross(accounts, holdings, chosen, lane, quotes, number, liquidates)
-
-    def more(carry: Turns) -> Array:
-        return jnp.any(carry[2])
-
-    def body(carry: Turns) -> Turns:
-        table, kept, live, following, holdings = carry
-        line = (following + everyone) % paths
-        chosen = jax.lax.optimization_barrier(line[those_first(live[line])[:few]])
-        now, reach, rounds = unpack(table[chosen], moving)
-        here, mine = jax.tree.map(lambda x: x[..., chosen], held), ladders.of_paths(chosen)
-        # Those that only fill up take no part: one that has had all its rounds would go through another.
-        wanted = swept(now, reach)
-        fits = running_sum(add_up(wanted.astype(jnp.float32), 0, 1, 2, 3)) <= most
-        part = fits & live[chosen]
-        back = jnp.where(part, chosen, paths + jnp.arange(few))
-        lanes = Lanes.of(mine, wanted & along(-1, part, wanted), now.kept, most)
-        cross = crossed(holdings, chosen, back, now.quotes, rounds)
-        now, after, cross = cascade_round(
-            now, unpack(kept[chosen], like), here, reach, rounds == 0, lanes, mine, world, cross
-        )
-        reach, rounds = _reached(now, here, mine, world), rounds + 1
-        again = _live(now, reach, after.budget)
-        if cross is not None:
-            cross = watch(replace(cross, quotes=now.quotes))
-            again = again | restless(cross, after.budget)
-        again = again & (rounds < world.rounds)
-        put = {"unique_indices": True, "mode": "drop"}
-        return (
-            table.at[back].set(pack((now, reach, rounds)), **put),
-            kept.at[back].set(pack(after), **put),
-            live.at[back].set(again, **put),
-            chosen[jnp.sum(part, dtype=chosen.dtype) - 1] + 1,
-            None if cross is None else cross.holdings,
-        )
-
-    budget = throughput(held.liquidates, world)
-    live, everyone = _live(state, reach, budget), jnp.arange(paths)
-    cross = crossed(holdings, everyone, everyone, state.quotes, jnp.zeros(paths))
-    if cross is not None:
-        cross = watch(cross, ALL_PATHS)
-        live, holdings = live | restless(cross, budget), cross.holdings
-    start = jnp.zeros_like(everyone[0])
-    table, record, *_, holdings = jax.lax.while_loop(more, body, (pack(moving), record, live, start, holdings))
-    return unpack(table, moving)[0], record, holdings
-
-
-def _reached(state: State, held: Held, ladders: Ladders, world: World) -> Float[Array, "v a s e p"]:
-    """Place on each ladder that is triggered; at a venue that does not liquidate no account, and no stop order where
-    nothing works: they are looked at again when it does."""
-    reach, stops = triggered(state, held, ladders, world), ladders.stops
-    if held.liquidates is not None:
-        tested = held.liquidates[:, None, None, None]
-        reach = jnp.where(tested if stops is None else tested | stops, reach, state.reach)
-    if stops is not None and world.conditions.working is not None:
-        reach = jnp.where(stops & (world.throughput <= 0)[:, :, None, None, None], state.reach, reach)
-    return reach
-
-
-def _live(state: State, reach: Float[Array, "v a s e n"], budget: Float[Array, "v a #n"]) -> Bool[Array, " n"]:
-    """Whether a round would do anything."""
-    waiting = any_of(state.queued > _DUST, 2, 3) & (budget > 1.0)
-    return any_of(reach > state.reach, 0, 1, 2, 3) | any_of(waiting, 0, 1)
 
 
 def _unwind(

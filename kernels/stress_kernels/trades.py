@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import fields
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -45,6 +46,12 @@ class Trades:
     adl_cash: Float[Array, "v a s p"]
     remainder: Float[Array, "v a s p"]
     remainder_cash: Float[Array, "v a s p"]
+
+    @classmethod
+    def in_book(cls, contracts: Float[Array, "v a s p"], cash: Float[Array, "v a s p"]) -> Trades:
+        """All of it in the book."""
+        others = dict.fromkeys((field.name for field in fields(cls)), jnp.zeros_like(contracts))
+        return cls(**others | {"book": contracts, "book_cash": cash})
 
 
 def trades(claims: Claims, world: World) -> Trades:
