@@ -63,7 +63,7 @@ def loops(code: str) -> list[tuple[int, int]]:
 
 
 def compiled(file: Path, warps: int) -> bytes:
-    """Machine code of a kernel: all stages of the compiler, the first of which `triton.compile` leaves out of a file."""
+    """Machine code of a kernel: by all stages of the compiler, of which `triton.compile` leaves out the first."""
     compiler: Any = importlib.import_module("triton.compiler.compiler")
     ir: Any = importlib.import_module("triton._C.libtriton").ir
     target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
