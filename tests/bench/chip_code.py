@@ -62,21 +62,35 @@ def loops(code: str) -> list[tuple[int, int]]:
     return sorted((a, b) for a, b in jumps if b - a > 200)
 
 
+def compiled(file: Path, warps: int) -> bytes:
+    """Machine code of a kernel: by all stages of the compiler, of which `triton.compile` leaves out the first."""
+    compiler: Any = importlib.import_module("triton.compiler.compiler")
+    ir: Any = importlib.import_module("triton._C.libtriton").ir
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+    language: Any = importlib.import_module("triton.backends.compiler").Language
+    backend, context, stages = compiler.make_backend(target), ir.context(), {}
+    ir.load_dialects(context)
+    backend.load_dialects(context)
+    options = backend.parse_options({"num_warps": warps, "num_stages": 1, "enable_fp_fusion": True})
+    backend.add_stages(stages, options, language.TRITON)
+    module, about = ir.parse_mlir_module(str(file), context), {"num_warps": warps, "target": target, "name": "day"}
+    module.context = context
+    for stage in stages.values():
+        module = stage(module, about)
+    return module
+
+
 def main() -> None:
     """Compile and print."""
-    triton: Any = importlib.import_module("triton")
-    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    tools = Path(str(importlib.import_module("triton").__file__)).parent / "backends" / "nvidia" / "bin"
     with tempfile.TemporaryDirectory() as folder:
         file, binary = Path(folder) / "day.ttir", Path(folder) / "day.cubin"
         text, warps = kernel_text()
         file.write_text(text)
-        options = {"num_warps": warps, "num_stages": 1}
-        made = triton.compile(str(file), target=target, options=options)
-        binary.write_bytes(made.asm["cubin"])
+        binary.write_bytes(compiled(file, warps))
         sizes = subprocess.run([tools / "cuobjdump", "-res-usage", binary], capture_output=True, text=True)
         code = subprocess.run([tools / "nvdisasm", "-c", binary], capture_output=True, text=True, check=True).stdout
-    print(sizes.stdout + sizes.stderr)
+    print(f"{len(text.splitlines()):,} lines for Triton, {warps} warps\n{sizes.stdout}{sizes.stderr}")
     for first, last in loops(code):
         print(f"loop of {last - first:,} instructions, from {first:,}")
 
