@@ -16,10 +16,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stress.devices import Devices, cache_folder
 
 Block = Callable[..., Any]
 """Given the keys of some paths, which of them are wanted, and what all paths share, gives arrays with paths last."""
+_SAME = 1e-3
+"""Share of the largest hour's volume by which programs may differ that round otherwise [1]."""
 
 
 def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
@@ -104,23 +108,35 @@ def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
 
 
 def or_plain(program: Callable[..., Any], plain: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """A program of the kernel on the chip, and what `plain` gives from the first call on in which that fails."""
-    chosen = program
+    """A program of the kernel on the chip; where it fails in the first call, or says something else, what `plain` gives
+    takes its place."""
+    chosen: Callable[..., Any] | None = None
 
     def call(*given: Any) -> Any:
         nonlocal chosen
-        if chosen is not program:
+        if chosen is not None:
             return chosen(*given)
-        try:
-            return program(*given)
-        except Exception as error:  # Of what a compiler may raise, nothing is known in advance.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            said = f"the kernel on the chip fails here ({reason}): the plain program takes its place"
-            warnings.warn(said, RuntimeWarning, stacklevel=2)
-        chosen = plain()
-        return chosen(*given)
+        sure = plain()
+        outputs = sure(*given)
+        wrong = _wrong(program, given, outputs)
+        if wrong:
+            warnings.warn(f"{wrong}: the plain program takes its place", RuntimeWarning, stacklevel=2)
+        chosen = sure if wrong else program
+        return outputs
 
     return call
+
+
+def _wrong(program: Callable[..., Any], given: tuple[Any, ...], expected: Any) -> str:
+    """What is wrong with what the kernel makes of some paths, as a clause; nothing where volumes of all hours agree."""
+    try:
+        found = np.asarray(program(*given)["liquidation_volume"], np.float64)
+    except Exception as error:  # Of what a compiler may raise, nothing is known in advance.
+        return f"the kernel on the chip fails here ({(str(error) or type(error).__name__).splitlines()[0]})"
+    volumes = found, np.asarray(expected["liquidation_volume"], np.float64)
+    ours, theirs = (x.sum(axis=(0, *range(2, x.ndim))) for x in volumes)
+    apart = float(np.max(np.abs(ours - theirs)) / max(np.max(theirs), 1.0))
+    return "" if apart <= _SAME else f"the kernel on the chip is off by {apart:.2g} of an hour's volume"
 
 
 def _kept(program: Callable[..., Any], devices: Devices, size: int) -> Callable[..., Any]:

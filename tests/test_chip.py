@@ -222,15 +222,41 @@ def test_a_run_with_more_than_it_knows_goes_to_the_engine(built, monkeypatch):
         assert choice.block_of(of, gpu()) is simulated
 
 
-def test_the_plain_program_takes_its_place_where_it_cannot_be_built():
+def volumes(x: float, off: float = 0.0) -> dict[str, np.ndarray]:
+    """Of two paths and three hours; by how much the second hour is off."""
+    volume = np.full((2, 3, 1, 1, 2), x)
+    volume[:, 1] *= 1 + off
+    return {"liquidation_volume": volume}
+
+
+def broken(x: float) -> dict[str, np.ndarray]:
+    raise NotImplementedError("no such thing\nat all")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        (broken, r"fails here \(no such thing\)"),
+        (lambda x: volumes(x, 2e-3), "is off by 0.002 of an hour's volume"),
+        (lambda x: volumes(x, np.nan), "is off by nan of an hour's volume"),
+    ],
+)
+def test_the_plain_program_takes_its_place(kernel, said):
+    """Where the kernel cannot be built, and where it says something else."""
     tried = []
 
-    def kernel(x: int) -> int:
+    def counted(x: float) -> dict[str, np.ndarray]:
         tried.append(x)
-        raise NotImplementedError("no such thing\nat all")
+        return kernel(x)
 
-    program = or_plain(kernel, lambda: lambda x: 10 * x)
-    with pytest.warns(RuntimeWarning, match=r"fails here \(no such thing\): the plain program takes its place"):
-        assert program(1) == 10
-    assert program(2) == 20
-    assert tried == [1]
+    program = or_plain(counted, lambda: volumes)
+    with pytest.warns(RuntimeWarning, match=f"the kernel on the chip {said}: the plain"):
+        assert program(1.0)["liquidation_volume"].sum() == 12
+    assert program(2.0)["liquidation_volume"].sum() == 24
+    assert tried == [1.0]
+
+
+def test_the_kernel_goes_on_where_it_says_the_same():
+    program = or_plain(lambda x: volumes(x, 1e-4), lambda: volumes)
+    assert program(1.0)["liquidation_volume"].sum() == 12
+    assert program(1.0)["liquidation_volume"].sum() > 12
