@@ -147,7 +147,7 @@ def test_paths_that_share_a_round_do_not_meet(room, tmp_path, monkeypatch):
 
     Four ladders a path, of which two are mostly swept together: with room for one a path, paths have to wait.
     """
-    monkeypatch.setattr("stress_kernels.step._SWEPT", room)
+    monkeypatch.setattr("stress_kernels.ladder_lanes._SWEPT", room)
     file = tmp_path / "positions.parquet"
     write_positions(file, positions_of(crowd(np.random.default_rng(6), [(0, 0), (1, 0)])), ["one", "two"], ["A"])
     places = [venue(name, {"A": market(take_bound_bps=50)}, pools=[pool(1e6, 2)]) for name in ("one", "two")]
