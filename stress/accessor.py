@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from stress import intervals
 from stress.intervals import LEVELS, Estimate
-from stress.results import by_path, read, sound, weights
+from stress.results import by_path, independent, read, sound, weights
 from stress.spec import InputError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Figures = Callable[[np.ndarray, Sequence[float], np.ndarray], Sequence[Estimate]
 
 @xr.register_dataset_accessor("liq")
 class Liq:
-    """The figures of a run. Failed paths are left out, weights are used, intervals are 95 %."""
+    """The figures of a run. Failed paths are left out, weights are used, intervals are 95 %, of independent paths."""
 
     def __init__(self, ds: xr.Dataset) -> None:
         """Wrap a run, or a cell of a suite."""
@@ -137,7 +137,7 @@ class Liq:
         """A figure at each level, over paths (and hours), for every label of `by`."""
         levels = [float(level) for level in np.atleast_1d(np.asarray(levels, dtype=float))]
         kept = [dim for dim in by if dim != "hour"]
-        total, weight = self.total(variable, kept, hours), weights(sound(self._ds))
+        total, weight = self.total(variable, kept, hours), weights(sound(independent(self._ds)))
         each = [dim for dim in total.dims if dim in by]
         over = [dim for dim in total.dims if dim not in by]
         stacked = total.transpose(*over, *each)

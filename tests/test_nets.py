@@ -129,7 +129,8 @@ def test_show_gives_means_their_errors_and_other_figures_none(
     assert "Intervals are of means alone" in shown
     (median,) = (line for line in shown.splitlines() if "median of hours" in line)
     assert " to " not in median
-    for read in (tail, fund_sizes, lambda ds: compare({"one": ds, "other": ds}), lambda ds: amplified(ds, ds)):
+    both = (lambda ds: compare({"one": ds, "other": ds}), lambda ds: amplified(ds, ds))
+    for read in (tail, fund_sizes, lambda ds: ds.liq.quantile(), *both):
         with pytest.raises(InputError, match="small: paths are drawn in groups of 2, expected independent ones"):
             read(pairs)
     with pytest.raises(InputError, match="sampling is of kind 'antithetic', expected absent as in small"):

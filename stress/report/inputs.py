@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from stress.common_base import check_common_base
 from stress.report.facts import Cell
-from stress.results import sound
+from stress.results import independent, sound
 from stress.run import open_sound
 from stress.spec import InputError, RunError
 from stress.suite_run import cell
@@ -29,8 +29,8 @@ def cells(words: Sequence[str | Path]) -> list[Cell]:
         words: Stores of finished runs, the base first; STORE#SCENARIO/POLICY for a cell of a suite; or one suite.
 
     Raises:
-        InputError: A store is not there, not finished, not as it was written, without a path that did not fail, or of
-            another base than the first.
+        InputError: A store is not there, not finished, not as it was written, without a path that did not fail, of
+            paths drawn in groups, or of another base than the first.
     """
     if not words:
         raise InputError("no run is given, expected at least one. Give the store of a finished run.")
@@ -39,6 +39,7 @@ def cells(words: Sequence[str | Path]) -> list[Cell]:
         names = " ".join(map(str, words))
         raise InputError(f"{names}: names one run twice, expected different ones. Leave it out.")
     for each in found:
+        independent(each.ds)
         try:
             sound(each.ds)
         except RunError as error:
