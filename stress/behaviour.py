@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from stress.recovery import Recovery
+from stress.recovery import Recovery, check_leverages
 from stress.spec import Fraction, Number, Positive, Spec
 
 Part = Annotated[Number, Field(gt=0, lt=1)]
@@ -129,11 +129,7 @@ class Inflow(Spec):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.least_leverage > self.most_leverage:
-            raise ValueError(
-                f"least_leverage is {self.least_leverage:g} and most_leverage is {self.most_leverage:g}, expected the "
-                "first at most the second. Change one."
-            )
+        check_leverages(self.least_leverage, self.most_leverage)
         return self
 
     def every(self, step_seconds: int) -> int:

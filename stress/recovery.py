@@ -12,6 +12,15 @@ from stress.spec import Number, Positive, Spec
 MOST_DAYS = 14
 
 
+def check_leverages(least: float, most: float) -> None:
+    """`ValueError` unless the leverages of fresh accounts, in a recovery or an inflow, are in order."""
+    if least > most:
+        raise ValueError(
+            f"least_leverage is {least:g} and most_leverage is {most:g}, expected the first at most the second. "
+            "Change one."
+        )
+
+
 class OpenInterest(Spec):
     """How positions come back when the shock is over, or go on leaving.
 
@@ -36,11 +45,7 @@ class OpenInterest(Spec):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.least_leverage > self.most_leverage:
-            raise ValueError(
-                f"least_leverage is {self.least_leverage:g} and most_leverage is {self.most_leverage:g}, expected the "
-                "first at most the second. Change one."
-            )
+        check_leverages(self.least_leverage, self.most_leverage)
         return self
 
 
