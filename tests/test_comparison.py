@@ -166,5 +166,5 @@ def test_one_path_has_differences_without_intervals(config: dict, capsys: pytest
     other["liquidation_volume"][:] *= 0.75
     found = compare({"a": first, "b": other})
     print_comparison(found, console())
-    assert "unknown from one path" in capsys.readouterr().out
+    assert "unknown: few paths" in capsys.readouterr().out
     assert comparison_picture(found).axes
