@@ -58,5 +58,5 @@ def test_a_run_uses_the_schedule_of_its_venue_and_the_volatility_of_its_asset() 
 
 
 def test_a_minimum_above_the_maximum_is_refused() -> None:
-    with pytest.raises(ValueError, match="minimum is 0.6, expected at most maximum = 0.5"):
+    with pytest.raises(ValueError, match=r"minimum is 0\.6, expected at most maximum = 0\.5"):
         ExpectedShortfall(kind="expected_shortfall", minimum=0.6)
