@@ -8,6 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 Assets = Annotated[str, typer.Option(help="Assets, separated by commas; the first leads.")]
+Files = Annotated[
+    list[str] | None,
+    typer.Option("--file", metavar="ASSET=FILE", help="Its file, where a folder has several; any number of times."),
+]
 Until = Annotated[str | None, typer.Option(metavar="DATE", help="Last day used.", show_default="all")]
 
 
@@ -24,6 +28,7 @@ def fit_shocks(
     ],
     assets: Assets = "BTC,ETH,SOL,XRP,DOGE",
     until: Until = None,
+    file: Files = None,
     kind: Annotated[
         Literal["gbm", "merton", "kou", "bates", "student_t", "garch", "block_bootstrap"],
         typer.Option(help="Shock to fit."),
@@ -36,10 +41,11 @@ def fit_shocks(
     from stress.fitted import fit_shocks as fit
     from stress.fitted import to_toml
 
-    shock, report = fit(folders, assets.split(","), kind, until, level)
+    shock, report = fit(folders, _names(assets), kind, until, level, _files(file))
     made = ["liqstress fit-shocks", *map(str, folders)]
     made += ["--until", until] if until else []
     made += ["--assets", assets]
+    made += [part for given in file or () for part in ("--file", given)]
     made += ["--kind", kind] if kind != "merton" else []
     made += ["--level", f"{level:g}"] if level is not None else []
     typer.echo(to_toml(shock, " ".join(made), report), nl=False)
@@ -50,8 +56,9 @@ def compare_shock(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of hourly prices.", show_default=False)],
     assets: Assets = "BTC,ETH,SOL,XRP,DOGE",
     until: Until = None,
-    paths: Annotated[int, typer.Option(help="Number of paths, of two days each.")] = 4096,
-    file: Annotated[Path | None, typer.Option("--json", help="File to write it to.", show_default=False)] = None,
+    file: Files = None,
+    paths: Annotated[int, typer.Option(min=100, help="Number of paths, of two days each.")] = 4096,
+    kept: Annotated[Path | None, typer.Option("--json", help="File to write it to.", show_default=False)] = None,
 ) -> None:
     """Set moments, tails, joint moves and memory of a shock beside those of recorded hours."""
     from stress import likeness
@@ -59,12 +66,33 @@ def compare_shock(
     from stress.fitted import read_prices
     from stress.scenarios import read_shock
 
-    names = assets.split(",")
-    returns, period, _ = hourly_returns(read_prices([folder], names, until)[0])
+    names, files = _names(assets), _files(file)
+    returns, period, _ = hourly_returns(read_prices([folder], names, until, files)[0])
     recorded = likeness.recorded_features(returns)
-    drawn = likeness.features(likeness.simulated_returns(read_shock(shock), names, (folder, {}), paths))
+    drawn = likeness.features(likeness.simulated_returns(read_shock(shock), names, (folder, files), paths))
     for line in likeness.table(recorded, drawn, names):
         typer.echo(line)
-    if file is not None:
+    if kept is not None:
         source = f"liqstress compare-shock {shock} {folder}; {period}"
-        file.write_text(likeness.as_json(recorded, drawn, names, source), encoding="utf-8")
+        kept.write_text(likeness.as_json(recorded, drawn, names, source), encoding="utf-8")
+
+
+def _names(assets: str) -> list[str]:
+    """Assets of a command line."""
+    from stress.spec import InputError
+
+    names = [name.strip() for name in assets.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise InputError(f"assets is '{assets}', expected different names between commas. Mend it.")
+    return names
+
+
+def _files(given: list[str] | None) -> dict[str, str]:
+    """Price files by asset, of a command line."""
+    from stress.spec import InputError
+
+    pairs = [text.partition("=") for text in given or ()]
+    for text, (asset, _, name) in zip(given or (), pairs, strict=True):
+        if not asset or not name:
+            raise InputError(f"--file is '{text}', expected ASSET=FILE. Mend it.")
+    return {asset: name for asset, _, name in pairs}

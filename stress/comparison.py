@@ -13,7 +13,7 @@ from stress import absorbers
 from stress.common_base import changed, check_common_base
 from stress.intervals import Estimate, quantile
 from stress.paired import paired_chance, paired_mean, paired_quantile
-from stress.results import by_path, independent, read, weights
+from stress.results import by_path, independent, keeps, read, weights
 from stress.risk import HOUR_THRESHOLD_USD, usd
 from stress.spec import InputError, RunError
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Unit = Literal["usd", "share", "accounts"]
+_WHERE_ANY = ("stop_volume", "adl_volume")
+_RANKED = ("adl_accounts", "adl_top_share", "adl_haircut")
 
 
 @dataclass(frozen=True)
@@ -98,13 +100,15 @@ def compare(runs: Mapping[str, xr.Dataset], title: str = "") -> Comparison:
         raise RunError(f"each of {paths} paths failed in one of {', '.join(runs)}, nothing can be compared.")
     cut = {name: ds if good.all() else ds.isel(path=np.flatnonzero(good)) for name, ds in cut.items()}
     weight, base = weights(cut[base_name]), cut[base_name]
-    stops = any(np.any(by_path(ds, "stop_volume")) for ds in cut.values() if "stop_volume" in ds)
-    measured, paid = measures(base, stops=stops), payments(base)
+    some = {name: any(np.any(by_path(ds, name)) for ds in cut.values() if name in ds) for name in _WHERE_ANY}
+    ranked = some["adl_volume"] and all(keeps(ds, *_RANKED) for ds in cut.values())
+    shown = {"stops": some["stop_volume"], "ranked": ranked}
+    measured, paid = measures(base, **shown), payments(base)
     others = [
         Compared(
             name,
             changed(first, runs[name]),
-            _against(measured, measures(ds, stops=stops), weight),
+            _against(measured, measures(ds, **shown), weight),
             _against(paid, payments(ds), weight),
         )
         for name, ds in list(cut.items())[1:]
@@ -112,8 +116,8 @@ def compare(runs: Mapping[str, xr.Dataset], title: str = "") -> Comparison:
     return Comparison(base_name, title, int(good.sum()), int(paths - good.sum()), base.sizes["hour"], others)
 
 
-def measures(ds: xr.Dataset, *, stops: bool = False) -> list[Measure]:
-    """What is compared, of sound paths; stop orders too where any run has some."""
+def measures(ds: xr.Dataset, *, stops: bool = False, ranked: bool = False) -> list[Measure]:
+    """What is compared, of sound paths; stop orders too, and who is deleveraged, where any run has some."""
     volume, funded = by_path(ds, "liquidation_volume", "hour"), absorbers.funded(ds)
     adl, socialised = by_path(ds, "adl_volume"), by_path(ds, "socialised_loss")
     lead, empty = str(ds["asset"].values[0]), np.isfinite(read(ds, "fund_exhausted_hour").values)
@@ -126,12 +130,23 @@ def measures(ds: xr.Dataset, *, stops: bool = False) -> list[Measure]:
         Measure("accounts liquidated", "accounts", by_path(ds, "accounts_liquidated")),
         Measure(f"lowest {lead}, from the start", "share", read(ds, "index_low").values[:, :, 0].min(axis=1) - 1.0),
         Measure("deleveraged (ADL)", "usd", adl),
+        *(_whom_adl_hits(ds) if ranked else []),
         Measure("asked of funds (deficits)", "usd", by_path(ds, "deficit")),
         Measure("largest fall of funds", "usd", read(ds, "fund_drawdown").values.sum(axis=1)),
         Measure(f"chance of an hour above {usd(HOUR_THRESHOLD_USD)}", "share", volume.max(axis=1) > HOUR_THRESHOLD_USD),
         Measure("chance that a fund is exhausted", "share", empty[:, funded].any(axis=1)),
         Measure("chance of ADL", "share", adl > 0),
         Measure("chance of a socialised loss", "share", socialised > 0),
+    ]
+
+
+def _whom_adl_hits(ds: xr.Dataset) -> list[Measure]:
+    """How many winners are deleveraged, and what the largest of them lose: rankings may differ in nothing else."""
+    loss = by_path(ds, "adl_haircut", "hour", "venue")
+    top = np.nan_to_num(read(ds, "adl_top_share").values) * loss
+    return [
+        Measure("accounts deleveraged", "accounts", by_path(ds, "adl_accounts")),
+        Measure("ADL loss of the top 1 % of winners", "usd", top.sum(axis=(1, 2))),
     ]
 
 

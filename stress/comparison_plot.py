@@ -57,7 +57,7 @@ def _changes(found: Comparison, title: str, names: Sequence[str], shown: tuple[f
             scale * np.array([getattr(row.change, end) for row in rows]) for end in ("value", "low", "high")
         )
         spread = np.maximum([value - low, high - value], 0.0)
-        spread[np.isinf(spread)] = 0.0  # Of one path: a dot without an interval.
+        spread[np.isinf(spread)] = 0.0  # Of too few paths: a dot without an interval.
         label = rows[0].name.removeprefix("chance of ").removeprefix("chance that ")
         ax.errorbar(value, np.arange(len(rows)) + shift, xerr=spread, fmt=_MARKERS[i], color=PALETTE[i], ms=6, lw=1.8,
                     capsize=3, label=label)  # fmt: skip

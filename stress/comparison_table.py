@@ -91,7 +91,7 @@ def _cell(row: Difference) -> str:
     if row.differs == 0 and row.change.low == row.change.high:
         return "the same"
     low, high = (number(x, row.unit, signed=True) for x in (row.change.low, row.change.high))
-    interval = f"{low} to {high}" if math.isfinite(row.change.high) else "unknown from one path"
+    interval = f"{low} to {high}" if math.isfinite(row.change.high) else "unknown: few paths"
     return f"{number(row.change.value, row.unit, signed=True)}\n[dim]{interval}[/dim]"
 
 

@@ -198,7 +198,7 @@ class Run(Spec):
         if self.behaviour is not None:
             self.behaviour.check(self.step_seconds, self.shock, list(self.assets))
         check_kept(self.keep, self.recovery_days)
-        check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours)
+        check_overlays(self.overlays, self.venues, list(self.assets), self.horizon_hours, self.step_seconds)
         if self.sampling is not None:
             check_sampling(self.sampling, self.shock, list(self.assets), self.paths, self.chunk)
         return self

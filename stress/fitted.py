@@ -51,6 +51,8 @@ def fit_shocks(
         level: As in `fit_merton`.
         files: As `prices.files` of a run.
     """
+    if level is not None and not 0 < level < np.inf:
+        raise InputError(f"level is {level:g}, expected a daily volatility above 0 such as 0.026. Mend it.")
     hourly, minute = read_prices(prices_dirs, assets, until, files)
     return FITS[kind](hourly, minute, level)
 

@@ -20,10 +20,10 @@ from stress_kernels.simulate import path_keys
 
 from stress.fits.sample import BLOCK_HOURS, DAY, HOUR, SEED
 from stress.history import recorded_log_prices
-from stress.recorded import Replay, Window
-from stress.scenarios import Prescribed
+from stress.recorded import BlockBootstrap, Replay, Window
+from stress.scenarios import Prescribed, Shock
 from stress.shock import Grid, compile_shock
-from stress.spec import InputError, Spec
+from stress.spec import InputError
 
 Array = NDArray[np.float64]
 
@@ -94,7 +94,7 @@ def recorded_features(returns: Array) -> dict[str, Interval]:
 
 
 def simulated_returns(
-    shock: Spec,
+    shock: Shock,
     assets: Sequence[str],
     prices: tuple[Path, Mapping[str, str]] | None = None,
     paths: int = 4096,
@@ -113,6 +113,9 @@ def simulated_returns(
     """
     if isinstance(shock, Replay | Prescribed):
         raise InputError(f"shock.kind is '{shock.kind}', expected one that is drawn, as 'merton' is. Give another.")
+    moved = assets if isinstance(shock, BlockBootstrap) else shock.assets()
+    if missing := [asset for asset in assets if asset not in moved]:
+        raise InputError(f"shock: does not move {', '.join(missing)}, expected {', '.join(assets)}. Change --assets.")
     recorded = None
     if isinstance(shock, Window) and prices is not None:
         recorded = recorded_log_prices(shock, prices[0], prices[1], assets, hours, HOUR)

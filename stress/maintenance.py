@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stress.spec import NonNegative, Number, Positive, Spec
 
@@ -62,6 +62,14 @@ class ExpectedShortfall(Spec):
     maximum: Rate = 0.5
     """Highest marginal rate [1]."""
     source: str = ""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(
+                f"minimum is {self.minimum:g}, expected at most maximum = {self.maximum:g}. Exchange the two."
+            )
+        return self
 
     def schedule(self, floor: Array, rate: Array, adv: float, daily_volatility: float) -> tuple[Array, Array]:
         """Marginal rates above each floor.

@@ -107,7 +107,10 @@ class Outage(Episode):
 
 
 class FundingSpike(Episode):
-    """A premium that impact does not explain, over which funding is averaged; the venue's cap holds."""
+    """A premium that impact does not explain, over which funding is averaged; the venue's cap holds.
+
+    It counts at the venue's next payments: a run that ends before the next one sees nothing of it.
+    """
 
     kind: Literal["funding_spike"]
     premium: Number
@@ -196,10 +199,14 @@ _AT_A_VENUE = Depeg | Slowdown | StaleIndex | Outage | Default
 
 
 def check_overlays(
-    overlays: Sequence[Overlay], venues: Mapping[str, Venue], assets: Sequence[str], horizon_hours: int
+    overlays: Sequence[Overlay],
+    venues: Mapping[str, Venue],
+    assets: Sequence[str],
+    horizon_hours: int,
+    step_seconds: int,
 ) -> None:
-    """`ValueError` unless each names what the run has, and a time of it; no two depegs of one token at one place at a
-    time, and no two of what else would be said twice."""
+    """`ValueError` unless each names what the run has, and a time of it with a step in it; no two depegs of one token
+    at one place at a time, and no two of what else would be said twice."""
     for i, overlay in enumerate(overlays):
         where = f"overlays[{i}]"
         if isinstance(overlay, Support):
@@ -228,6 +235,12 @@ def check_overlays(
             raise ValueError(
                 f"{where}.start_minutes is {overlay.start_minutes:g} min, expected less than the run's "
                 f"{horizon_hours * 60} min. Start it earlier, or lengthen horizon_hours."
+            )
+        steps = horizon_hours * 3600 // step_seconds
+        if isinstance(overlay, Episode) and not overlay.during(step_seconds, steps).any():
+            raise ValueError(
+                f"{where}.minutes is {overlay.minutes:g} min from {overlay.start_minutes:g} min on, in which no step "
+                f"of {step_seconds} s ends, expected at least one. Make it longer, or step_seconds shorter."
             )
     _check_apart(overlays)
 

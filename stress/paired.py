@@ -18,6 +18,8 @@ from stress.results import effective_paths
 
 REPLICATES = 200
 """Draws of a bootstrap."""
+_FEWEST_BEYOND = 2
+"""Values beyond a quantile, expected; with fewer a bootstrap holds the truth in 70 to 94 % of samples."""
 _SEED = 601
 _CELLS = 1 << 21
 
@@ -77,6 +79,8 @@ def mean_intervals(values: np.ndarray, weight: np.ndarray | None = None) -> list
 def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight: np.ndarray | None = None) -> Estimate:
     """Difference of two `quantile`s, second less first, with a bootstrap interval that draws the same paths in both.
 
+    It is unbounded where the paths differ and too few of their values lie beyond the quantile to tell.
+
     Args:
         first: [path] or [path hour].
         second: The same of another run on the same random draws.
@@ -87,6 +91,9 @@ def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight:
     # Draws depend on the number of paths alone: both samples get the same.
     before, after = (_bootstrap(sample, [level])[0][:, 0] for sample in samples)
     low, high = (sample.values[sample.rank(level)] for sample in samples)
+    hours = len(samples[0].values) // len(samples[0].weight)
+    if (1 - level) * hours * effective_paths(samples[0].weight) < _FEWEST_BEYOND and np.any(first != second):
+        return Estimate(float(high - low), -np.inf, np.inf)
     return _interval(high - low, after - before)
 
 

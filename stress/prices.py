@@ -78,7 +78,7 @@ def find_file(folder: Path, asset: str, files: Mapping[str, str]) -> Path:
         raise InputError(f"prices.dir is '{folder}', expected a folder of price files. Give one that exists.")
     known = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
     fits = [path for path in known if path.stem.upper().startswith(asset.upper())]
-    advice = f'Say which with prices.files: {asset} = "FILE".'
+    advice = f'Say which with prices.files: {asset} = "FILE" (fit-shocks, compare-shock: --file {asset}=FILE).'
     if not fits:
         names = ", ".join(path.name for path in known[:8]) or "no CSV, Parquet or Feather file"
         raise InputError(

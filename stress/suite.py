@@ -160,7 +160,7 @@ def _base(what: str | dict[str, Any], folder: Path, origin: str) -> dict[str, An
     if not isinstance(what.get("file"), str):
         raise InputError(f"{origin}.file is {what.get('file')!r}, expected the name of a run's TOML file. Give one.")
     changes = with_files({key: value for key, value in what.items() if key != "file"}, folder, origin)
-    return merged(read_run(folder / what["file"]), changes, origin)
+    return merged(read_run(folder / what["file"]), _without_seed(changes, origin), origin)
 
 
 def _scenario(base: dict[str, Any], what: str | dict[str, Any], folder: Path, origin: str) -> dict[str, Any]:
@@ -172,7 +172,16 @@ def _scenario(base: dict[str, Any], what: str | dict[str, Any], folder: Path, or
     changes = with_files(what, folder, origin)
     if "kind" in changes.get("shock", {}):
         base = {key: value for key, value in base.items() if key != "shock"}
-    return merged(base, changes, origin)
+    return merged(base, _without_seed(changes, origin), origin)
+
+
+def _without_seed(changes: dict[str, Any], origin: str) -> dict[str, Any]:
+    """`InputError` where a seed is given that no cell would have."""
+    if "seed" in changes:
+        raise InputError(
+            f"{origin}.seed is {changes['seed']!r}, expected none: every cell has the suite's seeds. Put it there."
+        )
+    return changes
 
 
 def _check_equal(runs: Mapping[tuple[str, str], Run], origin: str) -> None:

@@ -349,6 +349,17 @@ def test_fit_shocks_prints_a_shock_that_a_run_takes(small: Path, liqstress: Comm
         assert shock["kind"] == kind
         assert load_config(small, overrides={"shock": shock}).shock.kind == kind
     assert shock["daily_volatility"]["BTC"] == pytest.approx(0.026, rel=1e-3)
+    (folder / "BTC-funding.csv").write_text("time,open,high,low,close\n", encoding="utf-8")
+    for options, words in (
+        (("--level", "-1"), "level is -1, expected a daily volatility above 0"),
+        (("--assets", "BTC,BTC"), "assets is 'BTC,BTC', expected different names"),
+        (("--assets", "BTC,ETH"), "--file BTC=FILE"),
+        (("--file", "BTC"), "--file is 'BTC', expected ASSET=FILE"),
+    ):
+        refused = liqstress("fit-shocks", folder, *options)
+        assert refused.code == 2 and words in refused.err, refused.err
+    chosen = liqstress("fit-shocks", folder, "--assets", "BTC,ETH", "--kind", "gbm", "--file", "BTC=BTC.csv")
+    assert chosen.code == 0 and "--file BTC=BTC.csv" in chosen.out, chosen.err
 
 
 def test_validate_prints_published_figures_beside_ours(liqstress: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,24 @@ def test_differences_of_every_measure_agree_with_plain_sums(config: dict) -> Non
     assert by_name["chance of ADL"].change.value == pytest.approx(-float(adl[:100].sum()) / 300)
     quiet = by_name["largest fall of funds"]
     assert (quiet.differs, quiet.change.low, quiet.change.high) == (0, 0, 0)
-    assert len(found.differences) == len(measures(first))
+    assert len(found.differences) == len(measures(first, ranked=True))
+
+
+def test_rankings_differ_in_whom_they_hit(config: dict) -> None:
+    first, other = run(config), run(config, name="b")
+    first["adl_top_share"][:] = 0.1
+    other["adl_top_share"][:] = 0.3
+    other["adl_top_share"].loc[{"venue": "okx"}] = np.nan  # Closed at the mark: nobody loses.
+    other["adl_accounts"][:] *= 2
+    by_name = {row.name: row for row in compare({"a": first, "b": other}).others[0].differences}
+    loss = first["adl_haircut"].astype(float).sum(["hour", "asset"]).mean("path")
+    change = 0.2 * loss.sum() - 0.3 * loss.sel(venue="okx")
+    assert by_name["ADL loss of the top 1 % of winners"].change.value == pytest.approx(float(change))
+    accounts = first["adl_accounts"].astype(float).sum(["hour", "venue"]).mean()
+    assert by_name["accounts deleveraged"].change.value == pytest.approx(float(accounts))
+    for ds in (first, other):
+        ds["adl_volume"][:] = 0
+    assert "accounts deleveraged" not in [row.name for row in compare({"a": first, "b": other}).others[0].differences]
 
 
 def test_runs_of_different_lengths_and_with_failures_meet_on_common_paths(config: dict) -> None:
@@ -166,5 +183,5 @@ def test_one_path_has_differences_without_intervals(config: dict, capsys: pytest
     other["liquidation_volume"][:] *= 0.75
     found = compare({"a": first, "b": other})
     print_comparison(found, console())
-    assert "unknown from one path" in capsys.readouterr().out
+    assert "unknown: few paths" in capsys.readouterr().out
     assert comparison_picture(found).axes

@@ -92,6 +92,9 @@ def test_compare_shock_prints_and_keeps_both(tmp_path: Path, liqstress: Command)
     shock.write_text('kind = "gbm"\ncorrelation = 2\ndaily_volatility = { BTC = 0.028, ETH = 0.056 }\n')
     wrong = liqstress("compare-shock", shock, tmp_path, "--assets", "BTC,ETH")
     assert wrong.code == 2 and f"{shock}: shock.correlation is 2" in wrong.err
+    shock.write_text('kind = "gbm"\ncorrelation = 0.1\ndaily_volatility = { BTC = 0.028 }\n')
+    other = liqstress("compare-shock", shock, tmp_path, "--assets", "BTC,ETH")
+    assert other.code == 2 and "shock: does not move ETH" in other.err
 
 
 @pytest.fixture(scope="module")

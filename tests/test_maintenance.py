@@ -55,3 +55,8 @@ def test_a_run_uses_the_schedule_of_its_venue_and_the_volatility_of_its_asset() 
     # An hour of a day with 2.6 %, and a normal law's mean of its worst 1 %: 2.665.
     assert rate[0] == pytest.approx(0.026 / np.sqrt(24) * 2.665, rel=1e-2)
     assert run.brackets("binance", "SOL")[1][0] == pytest.approx(0.050 / np.sqrt(24) * 2.665, rel=1e-2)
+
+
+def test_a_minimum_above_the_maximum_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"minimum is 0\.6, expected at most maximum = 0\.5"):
+        ExpectedShortfall(kind="expected_shortfall", minimum=0.6)

@@ -154,6 +154,10 @@ ELSEWHERE = {
     "outage": (episode("outage", 0, 1, venue="x"), "overlays[0].venue is 'x', expected a venue of the run (one, two)."),
     "stale": (episode("stale_index", 120, 1, venue="one"), "overlays[0].start_minutes is 120 min, expected less than"),
     "spike": (episode("funding_spike", 0, 1, premium=0.1, venues=["x"]), "overlays[0].venues is 'x', expected a venue"),
+    "between steps": (
+        episode("outage", 10.2, 0.5, venue="one"),
+        "overlays[0].minutes is 0.5 min from 10.2 min on, in which no step of 60 s ends, expected at least one.",
+    ),
     "spike of": (episode("funding_spike", 0, 1, premium=0.1, assets=["x"]), "overlays[0].assets names 'x', expected"),
 }  # fmt: skip
 

@@ -61,17 +61,32 @@ def test_variance_of_the_roughest_days_comes_down_as_assumed(asset: str, best: f
         assert " ".join(f"{x:.1f}" for x in told[2.0].mean(axis=0)) in " ".join(RULE["source"].split())
 
 
-def test_open_interest_comes_back_as_slowly_as_assumed() -> None:
+def after_falls() -> tuple[np.ndarray, np.ndarray]:
+    """Of BTC from the day of a fall on: open interest in coins, and over the coins at exchanges, the day before 1."""
+
     def column(name: str) -> Any:
         table: Any = pd.read_csv(CHAIN / f"{name}.csv", encoding="utf-8-sig")
         return table.set_index(pd.to_datetime(table["Date"], format="%Y.%m.%d"))["Data"]
 
-    both: Any = pd.DataFrame({"usd": column("open_interest"), "price": column("BTC_price")}).dropna()
-    moved: Any = pd.DataFrame(np.log(both)).diff()
+    names = {"usd": "open_interest", "price": "BTC_price", "held": "exchange_reserves"}
+    daily: Any = pd.DataFrame({key: column(name) for key, name in names.items()}).dropna()
+    moved: Any = pd.DataFrame(np.log(daily)).diff()
     falls = moved["usd"][moved["price"] < -0.05]
-    coins = (both["usd"] / both["price"]).to_numpy()
-    places = [int(both.index.get_loc(day)) for day in episodes(falls.nsmallest(40))]
-    left = np.array([coins[i : i + 31] / coins[i - 1] for i in places])
+    coins, held = (daily["usd"] / daily["price"]).to_numpy(), daily["held"].to_numpy()
+    places = [int(daily.index.get_loc(day)) for day in episodes(falls.nsmallest(40))]
+    left, ratio = (np.array([x[i : i + 31] / x[i - 1] for i in places]) for x in (coins, coins / held))
+    return left, ratio
+
+
+def test_leverage_stays_where_a_fall_has_left_it() -> None:
+    """Open interest over the coins at exchanges stands for it."""
+    middle = np.median(after_falls()[1], axis=0)
+    for day, share in ((0, 0.87), (1, 0.83), (5, 0.86), (10, 0.88), (30, 0.91)):
+        assert middle[day] == pytest.approx(share, abs=0.006), day
+
+
+def test_open_interest_comes_back_as_slowly_as_assumed() -> None:
+    left, _ = after_falls()
     middle, mean = np.median(left, axis=0), left.mean(axis=0)
     for day, share in ((0, 0.88), (1, 0.84), (5, 0.86), (14, 0.89), (30, 0.92)):
         assert middle[day] == pytest.approx(share, abs=0.006), day

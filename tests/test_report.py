@@ -449,7 +449,7 @@ def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: C
     for row in (*found.differences, *found.payments):
         disclosed = next(x for x in rows if x["item"] == row.name and x["policy"] == f"small-{policies[1]}")
         assert float(disclosed["value"]) == row.change.value
-        assert float(disclosed["lower"]) == row.change.low
+        assert float(disclosed["lower"] or -np.inf) == row.change.low  # Unknown where paths are few.
     assert {file.name for file in (out / "disclosure").glob("*.toml")} == {
         f"config-small-small-{policy}.toml" for policy in policies
     }

@@ -194,6 +194,7 @@ WRONG = {
     "one policy twice": ('"slow.toml"', '"present.toml"', ["present, present, split", "expected different names"]),
     "one seed twice": ("[3, 8]", "[3, 3]", ["seeds is [3, 3]", "expected different seeds"]),
     "another length": ("i_ref = 0.0 }", "i_ref = 0.0 }, horizon_hours = 2", ["horizon_hours is 2 in scenario 'still'"]),
+    "a seed of its own": ("i_ref = 0.0 }", "i_ref = 0.0 }, seed = 9", ["scenarios.still.seed is 9", "suite's seeds"]),
     "a wrong cell": ("i_ref = 0.0", "i_ref = -1", ["scenario 'still', policy 'present'", "impact.i_ref is -1"]),
     "a name of a folder": ("wild =", '"wild/1" =', ["scenarios has 'wild/1'", "expected letters"]),
     "unknown key": ("seeds =", "seed =", ["seed is not a known key", "Did you mean 'seeds'?"]),

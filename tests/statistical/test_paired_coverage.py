@@ -48,6 +48,14 @@ def test_intervals_of_differences_of_quantiles(paths: int, level: float) -> None
     check(sum(e.low <= change <= e.high for e in found), most=0.98)
 
 
+def test_a_quantile_beyond_the_paths_has_no_interval() -> None:
+    first, second, _ = next(runs(64, 1.0))
+    few = paired.paired_quantile(first[:32], second[:32], 0.95)
+    assert np.isinf([few.low, few.high]).all() and np.isfinite(few.value)
+    assert np.isfinite(paired.paired_quantile(first, second, 0.95).high)
+    assert paired.paired_quantile(first, first, 0.99).high == 0
+
+
 def test_one_path_says_nothing_about_others() -> None:
     found = paired.paired_mean(np.ones(1))
     assert found.value == 1 and np.isinf([found.low, found.high]).all()
