@@ -73,11 +73,11 @@ IDLE = [
     {"kind": "outage", "venue": "one"},
     {"kind": "funding_spike", "premium": 1e-2},
 ]
-"""In half a minute no step ends: they are there, so that one program serves all overlays, and do nothing."""
+"""Over in the last step, so that one program serves all overlays."""
 
 
 def overlays(*those: dict) -> dict:
-    return {"overlays": [*those, *({"start_minutes": 100.2, "minutes": 0.5} | idle for idle in IDLE)]}
+    return {"overlays": [*those, *({"start_minutes": STEPS - 1, "minutes": 1} | idle for idle in IDLE)]}
 
 
 def lasting(kind: str, start: float, minutes: float, **more) -> dict:

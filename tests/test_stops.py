@@ -70,8 +70,8 @@ def support(move: float, usd: float, asset: str = "A", **more: Any) -> dict[str,
 
 
 FAR = support(9, 1e-3, "B", width=1e-6, venues=["two"])
-IDLE = [lasting("outage", 100.2, 0.5, venue="one"), FAR, FAR]
-"""In half a minute no step ends, and no price gets there: they are there so that one program serves all cases."""
+IDLE = [lasting("outage", STEPS - 1, 1, venue="one"), FAR, FAR]
+"""Of the last step, and where no price gets: they are there so that one program serves all cases."""
 SHORT_BOOK = {"take_bound_bps": 30}
 
 
