@@ -41,12 +41,17 @@ def mean_ratio(over: np.ndarray, under: np.ndarray, weight: np.ndarray | None = 
 def quantile_ratios(
     over: np.ndarray, under: np.ndarray, levels: Sequence[float] = LEVELS, weight: np.ndarray | None = None
 ) -> dict[float, Estimate]:
-    """`quantile` of one quantity over that of another of the same paths; every replicate draws the same of both."""
+    """`quantile` of one quantity over that of another of the same paths; every replicate draws the same of both.
+
+    Intervals are unbounded as those of `paired_quantile`.
+    """
     samples = [in_order(values, weight) for values in (over, under)]
     (draws_over, _), (draws_under, _) = (_bootstrap(sample, levels) for sample in samples)
     points = [[sample.values[sample.rank(level)] for level in levels] for sample in samples]
+    found = (_ratio(points[0][i], points[1][i], draws_over[:, i], draws_under[:, i]) for i in range(len(levels)))
     return {
-        level: _ratio(points[0][i], points[1][i], draws_over[:, i], draws_under[:, i]) for i, level in enumerate(levels)
+        level: Estimate(of.value, -np.inf, np.inf) if _few_beyond(samples[0], level) and of.value != 1 else of
+        for level, of in zip(levels, found, strict=True)
     }
 
 
@@ -91,8 +96,7 @@ def paired_quantile(first: np.ndarray, second: np.ndarray, level: float, weight:
     # Draws depend on the number of paths alone: both samples get the same.
     before, after = (_bootstrap(sample, [level])[0][:, 0] for sample in samples)
     low, high = (sample.values[sample.rank(level)] for sample in samples)
-    hours = len(samples[0].values) // len(samples[0].weight)
-    if (1 - level) * hours * effective_paths(samples[0].weight) < _FEWEST_BEYOND and np.any(first != second):
+    if _few_beyond(samples[0], level) and np.any(first != second):
         return Estimate(float(high - low), -np.inf, np.inf)
     return _interval(high - low, after - before)
 
@@ -113,6 +117,12 @@ def paired_chance(first: np.ndarray, second: np.ndarray, weight: np.ndarray | No
     only = [np.asarray(hit, np.float64) for hit in (second & ~first, first & ~second)]
     more, less = (chance(hit, weight, tails) for hit in only)
     return Estimate(more.value - less.value, more.low - less.high, more.high - less.low)
+
+
+def _few_beyond(sample: Sorted, level: float) -> bool:
+    """Whether too few values lie beyond a quantile to say how it scatters."""
+    hours = len(sample.values) // len(sample.weight)
+    return bool((1 - level) * hours * effective_paths(sample.weight) < _FEWEST_BEYOND)
 
 
 def _half_width(residual: np.ndarray, weight: np.ndarray) -> float:

@@ -39,10 +39,10 @@ def takeaway(found: Amplification) -> str:
     of, rare = found.run.ratio, found.hourly[0.999].ratio
     if np.isnan(of.value):
         return f"Without impact nothing is liquidated; with it, {usd(found.run.impact)} in the mean of all runs."
+    ends = f"({rare.low:.2f} to {rare.high:.2f})" if np.isfinite(rare.high) else "(few paths)"
     return (
         f"Impact makes liquidations {of.value:.2f} times as large ({of.low:.2f} to {of.high:.2f}), "
-        f"by {usd(found.added.value)} a run;\nthe hour that 0.1 % of hours exceed, {rare.value:.2f} times "
-        f"({rare.low:.2f} to {rare.high:.2f})."
+        f"by {usd(found.added.value)} a run;\nthe hour that 0.1 % of hours exceed, {rare.value:.2f} times {ends}."
     )
 
 
@@ -82,10 +82,12 @@ def ratios(found: Amplification, ax: Axes | None = None) -> Axes:
     }
     shown = {name: of for name, of in rows.items() if np.isfinite(of.ratio.value)}
     for row, of in enumerate(shown.values()):
-        ax.hlines(row, of.ratio.low, of.ratio.high, color=BLUE, lw=2)
+        known = np.isfinite(of.ratio.high)
+        if known:
+            ax.hlines(row, of.ratio.low, of.ratio.high, color=BLUE, lw=2)
         ax.plot(of.ratio.value, row, "o", color=BLUE, ms=6)
-        ax.annotate(f"{of.ratio.value:.2f}", (of.ratio.high, row), (7, 0), textcoords="offset points", va="center",
-                    fontsize=9, color=BLUE)  # fmt: skip
+        ax.annotate(f"{of.ratio.value:.2f}", (of.ratio.high if known else of.ratio.value, row), (7, 0),
+                    textcoords="offset points", va="center", fontsize=9, color=BLUE)  # fmt: skip
     ax.axvline(1, color=BLACK, lw=0.8)
     ax.set_yticks(range(len(shown)), list(shown))
     ax.set_ylim(max(len(shown), 1) - 0.5, -0.5)

@@ -100,7 +100,8 @@ def print_amplification(found: Amplification, name: str) -> None:
 
     def add(what: str, of: Ratio) -> None:
         e = of.ratio
-        known = ("-", "") if np.isnan(e.value) else (f"{e.value:.3f}", f"{e.low:.3f} to {e.high:.3f}")
+        ends = f"{e.low:.3f} to {e.high:.3f}" if np.isfinite(e.high) else "unknown: few paths"
+        known = ("-", "") if np.isnan(e.value) else (f"{e.value:.3f}", ends)
         shown.add_row(what, usd(of.impact), usd(of.without), *known)
 
     add("a run, mean", found.run)

@@ -140,6 +140,7 @@ def read_suite(
     if len(set(names)) < len(names):
         raise InputError(f"{path}: policies are named {', '.join(names)}, expected different names. Rename one.")
     seeds = suite.seeds if seed is None else (seed,)
+    _without_seed(dict(overrides or {}), "--set")
     given = {"paths": paths, "prices.dir": None if prices is None else str(prices)}
     given = {key: value for key, value in given.items() if value is not None} | dict(overrides or {})
     runs = {}
@@ -179,7 +180,8 @@ def _without_seed(changes: dict[str, Any], origin: str) -> dict[str, Any]:
     """`InputError` where a seed is given that no cell would have."""
     if "seed" in changes:
         raise InputError(
-            f"{origin}.seed is {changes['seed']!r}, expected none: every cell has the suite's seeds. Put it there."
+            f"{origin}.seed is {changes['seed']!r}, expected none: every cell has the suite's seeds. Put it "
+            "there, or give --seed."
         )
     return changes
 

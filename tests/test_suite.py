@@ -218,3 +218,9 @@ def test_check_names_every_cell(done: Done, liqstress: Command) -> None:
     assert outcome.code == 0
     assert [line.split(":")[0] for line in outcome.out.splitlines()][:2] == ["tiny-wild-present", "tiny-wild-slow"]
     assert len(outcome.out.splitlines()) == 6
+
+
+def test_a_seed_put_over_all_cells_is_refused(tmp_path: Path, liqstress: Command) -> None:
+    outcome = liqstress("run", write_suite(tmp_path), "--set", "seed=4", "--out", tmp_path / "out.zarr")
+    assert outcome.code == 2
+    assert "--set.seed is 4, expected none" in outcome.err and "give --seed" in outcome.err

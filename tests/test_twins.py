@@ -73,13 +73,22 @@ def test_intervals_are_those_of_plain_resampling_of_pairs() -> None:
 
 
 def test_twins_that_differ_by_a_factor_have_no_interval() -> None:
-    ds = synthetic(paths=100, hours=3)
+    ds = synthetic(paths=1000, hours=3)
     twin = ds.copy(deep=True)
     twin["liquidation_volume"] *= 0.5
     found = compare(ds, twin)
     for of in (found.run, found.shortfall, *found.assets.values(), *found.hourly.values()):
         assert astuple(of.ratio)[:3] == pytest.approx((2, 2, 2), rel=1e-6)
     assert astuple(found.of_paths[0.5])[:3] == pytest.approx((2, 2, 2), rel=1e-6)
+
+
+def test_a_quantile_that_few_hours_exceed_has_a_ratio_and_no_interval() -> None:
+    ds = synthetic(paths=100, hours=3)
+    twin = ds.copy(deep=True)
+    twin["liquidation_volume"] *= 0.5
+    hourly = compare(ds, twin).hourly
+    assert astuple(hourly[0.99].ratio)[:3] == pytest.approx((2, 2, 2), rel=1e-6)
+    assert astuple(hourly[0.999].ratio)[:3] == (pytest.approx(2, rel=1e-6), -np.inf, np.inf)
 
 
 def test_paths_without_a_sound_twin_or_volume_are_left_out() -> None:
