@@ -13,7 +13,7 @@ from stress.cover import Cover
 from stress.fund_size import FundSize
 from stress.intervals import Estimate
 from stress.risk import percent, span, usd
-from stress.tail import Candidate, Tail, paths_needed
+from stress.tail import NO_VARIANCE, Candidate, Tail, paths_needed
 
 _ENDS = "95 % interval"
 _SHOWN = 5
@@ -43,6 +43,12 @@ def show_tail(found: Tail, name: str, picture: Path) -> None:
         checks.add_row(*_diagnostics(candidate))
     out.print(checks)
     _explain_marks(out, [at.seen for at in found.levels.values()], len(found.values), list(found.levels))
+    if shape.value >= NO_VARIANCE:
+        out.print(
+            f"From a shape of {NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on what is "
+            "not among the paths.",
+            soft_wrap=True,
+        )
     out.print(f"picture    {picture}, .svg", soft_wrap=True, markup=False)
 
 
