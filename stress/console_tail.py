@@ -45,8 +45,8 @@ def show_tail(found: Tail, name: str, picture: Path) -> None:
     _explain_marks(out, [at.seen for at in found.levels.values()], len(found.values), list(found.levels))
     if shape.value >= NO_VARIANCE:
         out.print(
-            f"From a shape of {NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on what is "
-            "not among the paths.",
+            f"From a shape of {NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on what is not "
+            "among the paths.",
             soft_wrap=True,
         )
     out.print(f"picture    {picture}, .svg", soft_wrap=True, markup=False)
