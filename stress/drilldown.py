@@ -147,8 +147,9 @@ def _config(store: str | Path, ds: xr.Dataset) -> Run:
     kept, now = ds.attrs.get("config_sha256"), digest(run)
     if kept is not None and now != kept:
         raise InputError(
-            f"{store}: config_sha256 is {str(kept)[:12]}, expected {now[:12]}: a file that its config names has "
-            f"changed since, or the config means something else than to {version}. Bring back the files, or run it again."
+            f"{store}: config_sha256 is {str(kept)[:12]}, expected {now[:12]}: a file that its config names "
+            f"has changed since, or the config means something else than to {version}. Bring back the files, or run it "
+            "again."
         )
     return run
 
