@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="TOML file of the run.", show_default=False)]
 Store = Annotated[Path, typer.Argument(metavar="RUN", help="Store of a finished run.", show_default=False)]
+Cell = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="Store of a finished run, or SUITE#SCENARIO/POLICY.", show_default=False),
+]
 Paths = Annotated[int | None, typer.Option(help="Number of paths instead of the config's.")]
 Seed = Annotated[int | None, typer.Option(help="Seed instead of the config's.")]
 Set = Annotated[
@@ -49,6 +53,14 @@ def load(config: Path, paths: int | None, seed: int | None, overrides: list[str]
     from stress.config import load_config
 
     return load_config(config, **collected(paths, seed, overrides, None, prices))
+
+
+def beside(store: Path, *words: str | None) -> Path:
+    """The PNG of a run beside its store, or of a cell beside its suite's, named after it and by words."""
+    folder, _, place = str(store).partition("#")
+    path = Path(folder)
+    stem = path.with_suffix("") if path.suffix == ".zarr" else path
+    return stem.with_name("-".join(word.replace("/", "-") for word in (stem.name, place, *words) if word) + ".png")
 
 
 def saved(figure: Figure, png: Path, advice: str = "Give another place, or mend this one.") -> Path:

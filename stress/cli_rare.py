@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stress.cli_options import Config, Device, Prices, Seed, Set, collected
 from stress.spec import RunError
+
+if TYPE_CHECKING:
+    from stress.config import Run
 
 Exhausts = Annotated[str | None, typer.Option(metavar="FUND", help="The event: this fund, VENUE/NAME, is exhausted.")]
 Volume = Annotated[float | None, typer.Option(metavar="USD", help="Or: liquidations of an hour above this.")]
@@ -41,6 +44,7 @@ def tilt(
     given["overrides"]["sampling"] = None  # A pilot looks for another one.
     run = load_config(config, **given)
     event = event_of(run, exhausts, volume)
+    _say_what_is_not_simulated(run)
     with console.progress("turns") as report:
         found = pilot(run, event, paths=paths, turns=turns, device=device, progress=report)
     console_rare.show_pilot(found, f"{run.name}: {event.text}")
@@ -78,6 +82,7 @@ def split(
     given["overrides"]["sampling"] = None  # Splitting is another way to draw paths.
     run = load_config(config, **given)
     event = event_of(run, exhausts, volume)
+    _say_what_is_not_simulated(run)
     with console.progress() as report:
         found = split_run.split(
             run, event, paths=paths, islands=islands, share=share, moves=moves, device=device, progress=report
@@ -87,3 +92,9 @@ def split(
     if file is not None:
         console_rare.write_split(found, words, file)
         typer.echo(f"csv      {file}")
+
+
+def _say_what_is_not_simulated(run: Run) -> None:
+    if run.recovery_days:
+        hours, days = run.horizon_hours, run.recovery_days
+        typer.echo(f"The event is one of the {hours} h; the {days} days after them are left out.")

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stress.cli_options import Config, Device, Prices, Seed, Set, load, saved
+from stress.cli_options import Config, Device, Prices, Seed, Set, collected, saved
 from stress.spec import InputError
 
 
@@ -55,6 +55,7 @@ def reverse(
 ) -> None:
     """Find the most plausible shock that exhausts a fund, starts ADL, or reaches a volume; and how often it comes."""
     from stress import console, printed, printed_reverse
+    from stress.config import load_config
     from stress.reverse import Reverse
     from stress.reverse_target import Levers, words_of
     from stress.scenarios import read_shock
@@ -63,7 +64,9 @@ def reverse(
         raise InputError("--picture shows a frontier, expected --against with it. Give that, or leave it out.")
     if against is not None and shock is not None:
         raise InputError("--shock writes one move, expected no --against with it. Leave one of the two out.")
-    run = load(config, None, seed, overrides, prices)
+    given = collected(None, seed, overrides, None, prices)
+    given["overrides"]["sampling"] = None  # No path of the run is drawn.
+    run = load_config(config, **given)
     model = None if under is None else read_shock(under)
     test = Reverse(run, minutes=minutes, within=within, under=model, device=device)
     target = test.target(exhausts, adl, volume)

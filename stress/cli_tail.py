@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from stress.cli_options import Config, Prices, Set, Store, load, saved
+from stress.cli_options import Cell, Config, Prices, Set, beside, load, saved
 from stress.spec import InputError
 
 Levels = Annotated[str, typer.Option(metavar="PER CENT", help="Levels, separated by commas.")]
@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def tail(
-    store: Store,
+    store: Cell,
     variable: Annotated[
         Literal["hour", "day", "drawdown"],
         typer.Option(help="Largest hour or 24 hours of liquidations of a run, or largest fall of a fund."),
@@ -34,24 +34,22 @@ def tail(
     """Fit the tail of a finished run: quantiles beyond its paths, with intervals and the thresholds compared."""
     from stress import console_tail
     from stress.plots_tail import tail_figure
-    from stress.run import open_sound
+    from stress.suite_run import run_or_cell
     from stress.tail import tail as fit
 
-    ds = open_sound(store)
+    ds = run_or_cell(store)
     found = fit(ds, variable, pool=pool, threshold=threshold, levels=shares(levels))
-    stem = store.with_suffix("") if store.suffix == ".zarr" else store
-    name = f"{stem.name}-tail-{variable}" + (f"-{pool}" if pool else "").replace("/", "-")
-    picture = saved(tail_figure(found, ds.attrs["name"]), stem.with_name(f"{name}.png"))
+    picture = saved(tail_figure(found, ds.attrs["name"]), beside(store, "tail", variable, pool))
     console_tail.show_tail(found, ds.attrs["name"], picture)
 
 
-def funds(store: Store, levels: Levels = "99,99.9,99.97") -> None:
+def funds(store: Cell, levels: Levels = "99,99.9,99.97") -> None:
     """Say how large the insurance funds of a finished run would have to be, and how far that can be relied on."""
     from stress import console_tail
     from stress.fund_size import fund_sizes
-    from stress.run import open_sound
+    from stress.suite_run import run_or_cell
 
-    ds = open_sound(store)
+    ds = run_or_cell(store)
     console_tail.show_funds(fund_sizes(ds, shares(levels)), ds.attrs["name"], ds.sizes["path"])
 
 
@@ -71,12 +69,13 @@ def cover(
     """Set each insurance fund against the default of its N largest accounts under a move of prices."""
     from stress import console_tail
     from stress.cover import cover as covered
-    from stress.cover import worst_moves
-    from stress.run import open_sound
+    from stress.cover import left_out, worst_moves
+    from stress.suite_run import run_or_cell
 
-    moves = {} if worst_of is None else worst_moves(open_sound(worst_of))
+    moves = {} if worst_of is None else worst_moves(run_or_cell(worst_of))
     moves |= dict(_move(text) for text in move or ())
-    console_tail.show_cover(covered(load(config, None, None, overrides, prices), moves, n), moves, n)
+    run = load(config, None, None, overrides, prices)
+    console_tail.show_cover(covered(run, moves, n), moves, n, left_out(run))
 
 
 def shares(levels: str) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stress.cli_options import Config, Device, Paths, Prices, Seed, Set, Store, load, saved
+from stress.cli_options import Cell, Config, Device, Paths, Prices, Seed, Set, beside, load, saved
 from stress.spec import InputError
 
 
@@ -75,7 +75,7 @@ def amplify(
 
 
 def explain(
-    store: Store,
+    store: Cell,
     path: Annotated[
         str, typer.Option(help="A number; worst: with the largest hour; fund: where funds fall most.")
     ] = "worst",
@@ -88,16 +88,14 @@ def explain(
     from stress import printed
     from stress.drilldown import explain as explained
     from stress.plots_path import path_picture
-    from stress.results import open_run
+    from stress.suite_run import run_or_cell
     from stress.timeline import refuse_unknown, timeline
 
-    refuse_unknown(open_run(store), venue, asset)
+    refuse_unknown(run_or_cell(store), venue, asset)
     steps = explained(store, path, device=device)
     of = timeline(steps, venue, asset)
     printed.print_path(steps, of, venue, asset)
     if file is not None:
         printed.write_path(of, file)
-    stem = store.with_suffix("") if store.suffix == ".zarr" else store
-    name = "-".join([stem.name, f"path-{steps.attrs['path']}", *(x for x in (venue, asset) if x is not None)])
-    picture = saved(path_picture(steps, venue, asset), stem.with_name(f"{name}.png"))
+    picture = saved(path_picture(steps, venue, asset), beside(store, f"path-{steps.attrs['path']}", venue, asset))
     printed.print_files(csv=file, picture=picture)

@@ -14,10 +14,10 @@ from stress.comparison import Comparison, Difference, Unit, compare
 from stress.console import figures_table
 from stress.run import open_sound
 from stress.spec import InputError
-from stress.suite_run import cell
+from stress.suite_run import cell, run_or_cell
 
 if TYPE_CHECKING:
-    import xarray as xr
+    pass
 
 _ACROSS = 3
 """Policies side by side in one table."""
@@ -44,20 +44,7 @@ def comparisons(words: Sequence[str]) -> list[Comparison]:
             ]
     if len(set(words)) < len(words):
         raise InputError(f"{' '.join(words)}: names one run twice, expected different ones. Leave it out.")
-    return [compare({word: _named(word) for word in words})]
-
-
-def _named(word: str) -> xr.Dataset:
-    """A run, or a cell of a suite."""
-    store, mark, place = word.partition("#")
-    ds, names = open_sound(store), place.split("/")
-    is_suite = ds.attrs.get("kind") == "suite"
-    if is_suite and len(names) == 2:
-        return cell(ds, names[0], names[1])
-    if is_suite or mark:
-        what = "a suite: give one of its cells as" if is_suite else "one run, without cells: give it without"
-        raise InputError(f"{word}: is {what} {store}#SCENARIO/POLICY.")
-    return ds
+    return [compare({word: run_or_cell(word) for word in words})]
 
 
 def print_comparison(found: Comparison, out: Console) -> None:

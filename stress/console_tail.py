@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from stress.cover import Cover
 from stress.fund_size import FundSize
 from stress.intervals import Estimate
 from stress.risk import percent, span, usd
-from stress.tail import Candidate, Tail, paths_needed
+from stress.tail import NO_VARIANCE, Candidate, Tail, paths_needed
 
 _ENDS = "95 % interval"
 _SHOWN = 5
@@ -43,6 +43,12 @@ def show_tail(found: Tail, name: str, picture: Path) -> None:
         checks.add_row(*_diagnostics(candidate))
     out.print(checks)
     _explain_marks(out, [at.seen for at in found.levels.values()], len(found.values), list(found.levels))
+    if shape.value >= NO_VARIANCE:
+        out.print(
+            f"From a shape of {NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on "
+            "what is not among the paths.",
+            soft_wrap=True,
+        )
     out.print(f"picture    {picture}, .svg", soft_wrap=True, markup=False)
 
 
@@ -62,20 +68,25 @@ def show_funds(found: Mapping[str, FundSize], name: str, paths: int) -> None:
     out.print(_HOW_TO_READ, soft_wrap=True)
 
 
-def show_cover(found: Mapping[str, Cover], moves: Mapping[str, float], n: int) -> None:
-    """Print each fund against its largest accounts."""
+def show_cover(found: Mapping[str, Cover], moves: Mapping[str, float], n: int, left_out: Sequence[str] = ()) -> None:
+    """Print each fund against its largest accounts, and what of the run plays no part."""
     text = ", ".join(f"{asset} {100 * move:+.3g} %" for asset, move in moves.items() if move)
     accounts = "row", "copies", "notional", "loss of one"
     rows = figures_table(f"cover-{n}: {text}", "fund", "size", "losses", "fund / losses", *accounts)
     for pool, of in found.items():
-        lines = [(f"{d.row:,}", f"{d.copies:.3g}", usd(d.notional), usd(d.loss)) for d in of.defaults[:_SHOWN]]
+        shown = of.defaults[:_SHOWN]
+        names = [f"{d.row:,}" if d.row > 0 else f"overlays[{-d.row}]" for d in shown]
+        lines = [(name, f"{d.copies:.3g}", usd(d.notional), usd(d.loss)) for name, d in zip(names, shown, strict=True)]
         more = len(of.defaults) - _SHOWN
         lines += [(f"{more:,} more", "", "", "")] if more > 0 else []
         first, *others = lines or [("-", "-", "-", "-")]
         rows.add_row(pool, usd(of.size), usd(of.loss), "-" if np.isinf(of.ratio) else f"{of.ratio:.3g} x", *first)
         for other in others:
             rows.add_row("", "", "", "", *other)
-    console().print(rows)
+    out = console()
+    out.print(rows)
+    if left_out:
+        out.print(f"Accounts and books are those of the start: {', '.join(left_out)} play no part.", markup=False)
 
 
 def _diagnostics(candidate: Candidate) -> list[str]:

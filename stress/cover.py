@@ -13,6 +13,10 @@ An account's loss is what its cash, coins and profit lack after that; coins coun
 What a loss of an account with several positions costs which fund goes by the maintenance of the positions. No layer but
 the book takes part, no take bound holds, and the N close-outs do not press on each other: the first two overstate a
 loss, the last understates it. A row of a population may stand for a part of an account, and then counts as that part.
+
+Accounts and books are those of the start: who defaults adds no cash and has no stop order that fills. Neither
+`[behaviour]` nor `[[overlays]]` play a part (`left_out`), but for the accounts of those of kind `default`, with all the
+equity that they start with.
 """
 
 from __future__ import annotations
@@ -47,7 +51,8 @@ class Default:
     """An account, or identical copies of it, among the N."""
 
     row: int
-    """Of its first position in the file of positions, counted from 1; in a population of its draw."""
+    """Of its first position in the file of positions, counted from 1; in a population of its draw; -i of the account of
+    `overlays[i]`."""
     copies: float
     """How many of the N are copies of it; a row of a population may stand for part of an account."""
     loss: float
@@ -108,6 +113,13 @@ def cover(run: Run, moves: Mapping[str, float], n: int = 2) -> dict[str, Cover]:
                 pool.equity_usd, _largest(part, held, accounts.count[there], accounts.row[there], n)
             )
     return found
+
+
+def left_out(run: Run) -> list[str]:
+    """Tables of a run's config that cover-N does not look at, as they stand there."""
+    behaviour = [f"behaviour.{name}" for name, of in run.behaviour or () if of is not None]
+    kinds = dict.fromkeys(overlay.kind for overlay in run.overlays if overlay.kind != "default")
+    return behaviour + [f"overlays of kind {kind}" for kind in kinds]
 
 
 def close_out(

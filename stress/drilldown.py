@@ -14,8 +14,9 @@ import numpy as np
 from stress.config import Run, digest
 from stress.devices import Devices, Kind, choose
 from stress.results import coords, read, sound
-from stress.run import laid_out, open_sound
+from stress.run import laid_out
 from stress.spec import InputError, validate
+from stress.suite_run import run_or_cell
 from stress.variables import COORDINATES, VARIABLES, Variable
 
 if TYPE_CHECKING:
@@ -47,22 +48,24 @@ def explain(store: str | Path, path: int | str = "worst", *, device: Kind = "aut
     rounding; `largest_difference` says by how much they are apart from what the run kept of its hours.
 
     Args:
-        store: Store of the run.
+        store: Store of the run, or SUITE#SCENARIO/POLICY, with /SEED where the suite has several.
         path: Its number; `worst`, that with the largest hour; or `fund`, that on which insurance funds fall most.
         device: Where to compute.
 
     Returns:
-        Variables as in a run, with `step` in place of `path` and `hour`, and prices [USD].
+        Variables as in a run, with `step` in place of `path` and `hour`, and prices [USD]; without the days of
+        `[behaviour.recovery]`. The attribute `weight` is the path's likelihood ratio, 1 but for importance sampling.
 
     Raises:
         InputError: There is no such run or path, or this program no longer computes what is in the store.
         RunError: The store is damaged.
     """
-    ds = open_sound(store)
-    run, number = _config(Path(store), ds), choose_path(ds, path)
+    ds = run_or_cell(store)
+    run, number = _config(store, ds), choose_path(ds, path)
     arrays, start = _steps(run, number, device)
+    kept = ds.sel(path=number)
     found = _dataset(run, arrays, start)
-    apart = largest_difference(found, ds.sel(path=number))
+    apart = largest_difference(found, kept)
     if not apart <= APART:
         raise InputError(
             f"{store}: path {number} computed again differs by {100 * apart:.2g} % of an hour's volume from what is "
@@ -70,8 +73,9 @@ def explain(store: str | Path, path: int | str = "worst", *, device: Kind = "aut
             f"({str(ds.attrs['git_commit'])[:7]}): run its config again."
         )
     return found.assign_attrs(
-        name=run.name, path=number, seed=run.seed, step_seconds=run.step_seconds, largest_difference=apart
-    )
+        name=run.name, path=number, seed=run.seed, step_seconds=run.step_seconds, largest_difference=apart,
+        weight=float(np.exp(kept["log_weight"])), recovery_days=run.recovery_days,
+    )  # fmt: skip
 
 
 def choose_path(ds: xr.Dataset, path: int | str) -> int:
@@ -124,23 +128,28 @@ def by_hour(values: np.ndarray, hours: int) -> np.ndarray:
     return values.reshape(hours, -1, *values.shape[1:]).sum(axis=1, dtype=np.float64)
 
 
-def _config(store: Path, ds: xr.Dataset) -> Run:
+def _config(store: str | Path, ds: xr.Dataset) -> Run:
     """The config of a finished run.
 
     Raises:
         InputError: It is no config of this version, or it or a file that it names now means something else.
     """
+    if "," in str(ds.attrs["seed"]):
+        raise InputError(
+            f"{store}: has the paths of seeds {ds.attrs['seed']}, expected those of one. Give {store}/SEED."
+        )
     version = f"version {ds.attrs['liqstress_version']} ({str(ds.attrs['git_commit'])[:7]})"
     try:
         run = validate(Run, json.loads(ds.attrs["config"]), str(store))
     except InputError as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{first} The run was made by {version}: explain it with that, or run it again.") from None
-    kept, now = str(ds.attrs["config_sha256"]), digest(run)
-    if now != kept:
+    kept, now = ds.attrs.get("config_sha256"), digest(run)
+    if kept is not None and now != kept:
         raise InputError(
-            f"{store}: config_sha256 is {kept[:12]}, expected {now[:12]}: a file that its config names has changed "
-            f"since, or the config means something else than to {version}. Bring back the files, or run it again."
+            f"{store}: config_sha256 is {str(kept)[:12]}, expected {now[:12]}: a file that its config names "
+            f"has changed since, or the config means something else than to {version}. Bring back the files, or run it "
+            "again."
         )
     return run
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from stress.drawing import BLACK, GREY, PALETTE, VERMILION, axes_of, legend
-from stress.risk import usd
+from stress.risk import unit_of, usd
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,11 +65,11 @@ def where_triggers_lie(closed: xr.Dataset, moved: str, ax: Axes | None = None) -
     by, parts = _parts(closed["added"].sel(moved=moved))
     move = 100 * closed["move"].values
     width = np.gradient(move)
-    base = np.zeros_like(move)
+    base, (unit, unit_name) = np.zeros_like(move), unit_of(float((sum(parts) / width).max()), 1e6)
     for colour, name, part in zip(PALETTE, by, parts, strict=False):
-        ax.bar(move, part / width / 1e6, width=width, bottom=base, color=colour, lw=0, label=name)
-        base = base + part / width / 1e6
-    ax.set(ylabel="M USD per 1 %")
+        ax.bar(move, part / width / unit, width=width, bottom=base, color=colour, lw=0, label=name)
+        base = base + part / width / unit
+    ax.set(ylabel=f"{unit_name} per 1 %")
     return _finish(ax, move, len(by))
 
 
@@ -78,10 +78,11 @@ def what_jumps_close(closed: xr.Dataset, moved: str, ax: Axes | None = None) -> 
     ax = axes_of(ax, f"{_name(closed, moved)}: closed by a jump to it")
     by, parts = _parts(closed["closed"].sel(moved=moved))
     move, base = 100 * closed["move"].values, 0.0
+    unit, unit_name = unit_of(float(np.max(sum(parts))))
     for colour, name, part in zip(PALETTE, by, parts, strict=False):
-        ax.fill_between(move, base, base + part / 1e9, color=colour, lw=0, alpha=0.85, label=name)
-        base = base + part / 1e9
-    ax.set(ylabel="bn USD")
+        ax.fill_between(move, base, base + part / unit, color=colour, lw=0, alpha=0.85, label=name)
+        base = base + part / unit
+    ax.set(ylabel=unit_name)
     return _finish(ax, move, len(by))
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from stress.console import console, figures_table
-from stress.risk import span, usd
+from stress.risk import span, unit_of, usd
 from stress.spec import RunError
 from stress.timeline import Timeline, by_minute, choose_market, largest_hour, layer_names
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _PERCENT = (-50, -40, -30, -25, -20, -15, -10, -7, -5, -3, -2, -1, 1, 2, 3, 5, 7, 10, 15, 20, 25, 30, 40, 50)
 """Moves that are printed."""
-_MILLION = 1e6
+_MOST = 1e6
+"""Largest unit of tables: millions, and thousands or single USD where all amounts are below one [USD]."""
 
 
 def print_levels(closed: xr.Dataset, number: xr.Dataset) -> None:
@@ -37,11 +38,12 @@ def print_levels(closed: xr.Dataset, number: xr.Dataset) -> None:
     out, name = console(), closed.attrs["name"]
     sums = closed["closed"].sum(["venue", "asset", "side"])
     moved = [str(x) for x in sums["moved"].values if float(sums.sel(moved=x).sum()) > 0]
+    unit, unit_name = unit_of(float(sums.max()), _MOST)
     shown = figures_table("", "move", *moved)
     for percent in _PERCENT:
         at = sums.sel(move=percent / 100, method="nearest")
-        shown.add_row(f"{percent:+d} %", *(_millions(float(at.sel(moved=x))) for x in moved))
-    _titled(f"{name}: closed by a jump of the price, all venues [M USD]", shown)
+        shown.add_row(f"{percent:+d} %", *(_amount(float(at.sel(moved=x)) / unit) for x in moved))
+    _titled(f"{name}: closed by a jump of the price, all venues [{unit_name}]", shown)
     beta = ", ".join(f"{asset} {b:.2f}" for asset, b in json.loads(closed.attrs["betas"]).items())
     out.print(f"each asset alone; all: log-returns by {beta}", soft_wrap=True)
     for title, table in _numbers(number):
@@ -137,19 +139,24 @@ def print_path(steps: xr.Dataset, of: Timeline, venue: str | None, asset: str | 
     others = [name for name in ("deficit", "socialised") if of[f"{name}_usd"].any()]
     flows = ("triggered", "closed", *layers, *others)
     shown = figures_table("", "minute", market["asset"], "mark", *flows, "funds")
+    columns = [minutes[f"{name}_usd"] for name in flows] + [minutes["fund_change_usd"]]
+    unit, unit_name = unit_of(float(np.abs(np.array(columns)[:, shown_rows]).max(initial=0.0)), _MOST)
     for row in shown_rows:
         premium = f"{100 * minutes['premium'][row]:+z.2f} %"
-        amounts = [minutes[f"{name}_usd"][row] for name in flows] + [minutes["fund_change_usd"][row]]
         prices = f"{minutes['index_usd'][row]:,.6g}", premium
-        shown.add_row(f"{minutes['minute'][row]:g}", *prices, *(_millions(float(amount)) for amount in amounts))
+        shown.add_row(f"{minutes['minute'][row]:g}", *prices, *(_amount(float(x[row]) / unit) for x in columns))
     start = of["fund_usd"][0] - of["fund_change_usd"][0]
-    _titled(f"{steps.attrs['name']}: path {steps.attrs['path']}, hour {hour} [M USD]", shown)
+    _titled(f"{steps.attrs['name']}: path {steps.attrs['path']}, hour {hour} [{unit_name}]", shown)
     out.print(
         f"{market['asset']}: index [USD]; mark: at {market['venue']}, over the index; volumes: {asset or 'all assets'} "
         f"at {venue or 'all venues'}; funds: since the start, when they had {usd(start)}. Minutes without "
         f"closings are left out. Computed again, within {steps.attrs['largest_difference']:.0e} of what the run kept.",
         soft_wrap=True,
     )
+    if (weight := steps.attrs["weight"]) != 1:
+        out.print(f"Drawn by importance sampling: it weighs {weight:.2g}, where a path of the shock itself weighs 1.")
+    if days := steps.attrs["recovery_days"]:
+        out.print(f"The {days} days after the last hour are not in it: liqstress show has them.")
 
 
 def write_path(of: Timeline, file: Path) -> None:
@@ -180,9 +187,8 @@ def _write(file: Path, header: tuple[str, ...], rows: Iterator[tuple[object, ...
         raise RunError(f"{file}: cannot be written: {error.strerror}. Give another place, or mend this one.") from error
 
 
-def _millions(amount: float) -> str:
-    """An amount in M USD: three digits, whole above a hundred; a dash for none."""
-    scaled = amount / _MILLION
+def _amount(scaled: float) -> str:
+    """An amount in the unit of a table: three digits, whole above a hundred; a dash for none."""
     if abs(scaled) < 5e-4:
         return "-"
     return f"{scaled:,.0f}" if abs(scaled) >= 99.95 else f"{scaled:.3g}"

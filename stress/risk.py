@@ -111,6 +111,14 @@ def summary(
     )
 
 
+_UNITS = (1e9, "bn USD"), (1e6, "M USD"), (1e3, "k USD"), (1.0, "USD")
+
+
+def unit_of(largest: float, most: float = 1e9) -> tuple[float, str]:
+    """What to count amounts in of which this is the largest [USD], and its name: at most `most`, a power of 1000."""
+    return next((unit, name) for unit, name in _UNITS if unit == 1 or unit <= min(most, largest))
+
+
 def usd(amount: float) -> str:
     """An amount as people write it, three digits: `601 M USD`, `1.57 bn USD`."""
     for unit, name in ((1e9, "bn "), (1e6, "M "), (1e3, "k ")):

@@ -22,7 +22,7 @@ from stress.variables import CELL, DECLARED, LAYERS, WITH_VAULT
 if TYPE_CHECKING:
     import xarray as xr
 
-_OF_ALL = ("kind", "cells", "config_sha256", "inputs_sha256")
+_OF_ALL = ("kind", "cells", "config_sha256")
 """Attributes of a suite that say nothing of one cell."""
 _DIMS = {name: variable.dims for name, variable in DECLARED.items()}
 
@@ -86,6 +86,31 @@ def _attributes(plan: Plan, devices: Devices) -> dict[str, Any]:
     }
 
 
+def run_or_cell(word: str | Path) -> xr.Dataset:
+    """A finished run, or a cell of a finished suite as STORE#SCENARIO/POLICY or STORE#SCENARIO/POLICY/SEED.
+
+    Raises:
+        InputError: There is none, or the word names a suite and no cell of it.
+        RunError: The store is damaged.
+    """
+    store, mark, place = str(word).partition("#")
+    ds, names = open_sound(store), place.split("/")
+    is_suite = ds.attrs.get("kind") == "suite"
+    if is_suite and len(names) in (2, 3):
+        return cell(ds, names[0], names[1], _seed(word, names[2]) if len(names) == 3 else None)
+    if is_suite or mark:
+        what = "a suite: give one of its cells as" if is_suite else "one run, without cells: give it without"
+        raise InputError(f"{word}: is {what} {store}#SCENARIO/POLICY.")
+    return ds
+
+
+def _seed(word: str | Path, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{word}: its seed is {text!r}, expected a whole number. Correct it.") from None
+
+
 def cell(ds: xr.Dataset, scenario: str, policy: str, seed: int | None = None) -> xr.Dataset:
     """One cell of a suite, as the run that it equals; without a seed the paths of all seeds, one after another.
 
@@ -115,4 +140,6 @@ def _of_seed(part: xr.Dataset) -> xr.Dataset:
     layers = WITH_VAULT if any(venue["vault"] for venue in venues.values()) else LAYERS
     part = part.drop_vars(["config", *CELL]).sel(pool=pools, layer=list(layers))
     attrs = {key: value for key, value in part.attrs.items() if key not in _OF_ALL}
-    return part.assign_attrs(attrs | {"config": text, "name": config["name"], "seed": config["seed"]})
+    return part.drop_attrs(deep=False).assign_attrs(
+        attrs | {"config": text, "name": config["name"], "seed": config["seed"]}
+    )

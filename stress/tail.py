@@ -7,7 +7,7 @@ clusters, and their largest stands for them; levels are therefore of runs and no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -30,6 +30,8 @@ CANDIDATES = 8
 _LARGEST_SHARE = 0.1
 _SIGNIFICANCE = 0.1
 """A fit whose test gives less is not taken [1]."""
+NO_VARIANCE = 0.5
+"""Shape from which on a tail has no variance, and the scatter of paths does not bound a mean from above [1]."""
 
 Variable = Literal["hour", "day", "drawdown"]
 
@@ -77,6 +79,7 @@ class AtLevel:
 
     seen: Estimate
     seen_shortfall: Estimate
+    """Open upwards where the tail has no variance: what a mean hangs on is then not among the paths."""
     fitted: Estimate | None
     """None where the level is not beyond the threshold."""
     fitted_shortfall: Estimate | None
@@ -121,7 +124,8 @@ def tail(
         levels: Between 0 and 1.
 
     Raises:
-        InputError: There is no such fund, or fewer than `FEWEST` paths are above the threshold.
+        InputError: There is no such fund, or it has no part in the variable, or fewer than `FEWEST` paths are above
+            the threshold.
     """
     kept = sound(independent(ds))
     what, values = values_of(kept, variable, pool)
@@ -159,6 +163,11 @@ def values_of(ds: xr.Dataset, variable: Variable, pool: str | None = None) -> tu
             given = "missing" if pool is None else f"{pool!r}"
             raise InputError(f"pool is {given}, expected one of the run's: {', '.join(names)}. Give one with --pool.")
         return f"largest fall of {pool} in a run", read(ds, "fund_drawdown").values[:, names.index(pool)]
+    if pool is not None:
+        raise InputError(
+            f"pool is {pool!r} with liquidations of the largest {variable}, expected none: these are of all venues. "
+            "Leave --pool out, or give --variable drawdown."
+        )
     volume = by_path(ds, "liquidation_volume", "hour")
     hours = 1 if variable == "hour" else min(24, volume.shape[1])
     largest = sliding_window_view(volume, hours, axis=1).sum(axis=-1).max(axis=1)
@@ -209,9 +218,12 @@ def _at(level: float, seen: Estimate, values: np.ndarray, weight: np.ndarray, fi
     def figure(of: Callable[[pareto.Pareto], float]) -> Estimate | None:
         return fit.interval(of) if beyond else None
 
+    shortfall = shortfall_interval(values, level, weight)
+    if fit.even and fit.tail.shape >= NO_VARIANCE:
+        shortfall = replace(shortfall, high=np.inf)
     return AtLevel(
         seen=seen,
-        seen_shortfall=shortfall_interval(values, level, weight),
+        seen_shortfall=shortfall,
         fitted=figure(lambda tail: tail.quantile(level)),
         fitted_shortfall=figure(lambda tail: tail.shortfall(level)),
     )

@@ -103,7 +103,7 @@ def test_a_tail_is_printed_and_drawn_beside_the_run(
     liqstress: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ds, store = synthetic(paths=640, hours=2), tmp_path / "long.zarr"
-    monkeypatch.setattr("stress.run.open_sound", lambda path: ds)
+    monkeypatch.setattr("stress.suite_run.open_sound", lambda path: ds)
     shown = liqstress("tail", store, "--levels", "95,99.97")
     assert shown.code == 0
     for words in ("liquidations in the largest hour of a run", "99.97 % of runs", "fitted tail", "fit, p",

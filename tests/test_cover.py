@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_small
+from conftest import ROOT, Command, write_small
 from test_results import backstopped
 
 from stress.build import opening
@@ -142,6 +142,16 @@ def test_moves_of_the_worst_path() -> None:
     ds["index_low"][4, 1, 0], ds["index_high"][4, 2, 0], ds["index_high"][4, 2, 1] = 0.7, 1.2, 1.5
     moves = worst_moves(ds)
     assert moves == pytest.approx({"BTC": -0.3, "ETH": 0.5, "SOL": 0, "XRP": 0, "DOGE": 0}, abs=1e-7)
+
+
+def test_what_plays_no_part_is_said(small: Path, liqstress: Command) -> None:
+    tops, flat = "behaviour.top_ups={share=0.9, multiple=1.0}", "impact.i_ref=0.0"
+    words = "cover", small, "--move", "BTC=-0.2", "--set", flat
+    alone, topped = liqstress(*words), liqstress(*words, "--set", tops)
+    assert "play no part" not in alone.out
+    assert topped.out == alone.out + "Accounts and books are those of the start: behaviour.top_ups play no part.\n"
+    desk = "overlays=[{kind='default', venue='here', positions={BTC=1e4}, equity_usd=1e3, loss_usd=1, start_minutes=2}]"
+    assert "overlays[0] 1 8.00 k USD 1.00 k USD" in " ".join(liqstress(*words, "--set", desk).out.split())
 
 
 @pytest.mark.parametrize(

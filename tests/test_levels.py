@@ -278,9 +278,11 @@ def test_the_command_prints_draws_and_writes(in_32_bits: None, small: Path, liqs
     file, picture = tmp_path / "map.csv", tmp_path / "map.png"
     outcome = liqstress("map", small, "--csv", file, "--picture", picture, "--block", "1e4")
     assert outcome.code == 0, outcome.err
-    for words in ("small: closed by a jump of the price, all venues [M USD]", "log-returns by BTC 1.00, ETH 1.20",
+    for words in ("small: closed by a jump of the price, all venues [k USD]", "log-returns by BTC 1.00, ETH 1.20",
                   "per USD of a block of 10.0 k USD at here", str(file), str(picture)):  # fmt: skip
         assert words in outcome.out
+    # 700 BTC at 50 USD, 4000 ETH at 5; together ETH is at 10 x 0.5^1.2.
+    assert "-50 %    35    20  52.4" in outcome.out
     assert picture.read_bytes().startswith(b"\x89PNG") and picture.with_suffix(".svg").exists()
     with file.open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

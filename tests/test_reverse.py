@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import ROOT, Command
 from reference.small import crowd, market, pool, positions_of, run_of, venue, write_positions
 from scipy.stats import norm
 from stress_kernels.simulate import path_keys
@@ -289,3 +289,11 @@ def test_the_command_refuses_in_one_line(tmp_path, liqstress: Command, words, me
     said = liqstress("reverse", config, "--minutes", 15, *words)
     assert said.code == 2
     assert message in said.err
+
+
+def test_sampling_of_the_run_does_not_count(liqstress: Command):
+    """The tilts of this config are of another law than the shock that is put in its place, which has no density."""
+    shock = ROOT / "configs" / "scenarios" / "bates.toml"
+    said = liqstress("reverse", ROOT / "configs" / "rare.toml", "--volume", "1e8", "--set", f"shock={shock}")
+    assert said.code == 2
+    assert "shock is of kind 'bates', for whose moves no density is known" in said.err

@@ -235,3 +235,10 @@ def test_split_as_a_person_does_it(small: Path, tmp_path: Path, liqstress: Comma
     assert float(last["level"]) == 1 and float(last["chance"]) == pytest.approx(np.mean(islands))
     done = liqstress("split", small, *given, "--paths", 256, "--islands", 8, "--moves", 1, "--share", 0.02)
     assert done.code == 3 and "it may be far off. Give more --paths" in done.err
+
+
+def test_days_that_are_left_out_are_said(small: Path, liqstress: Command) -> None:
+    days = "behaviour.recovery={days=3, step_minutes=30, volatility_half_life_days=2, source='made up'}"
+    done = liqstress("split", small, "--exhausts", "here/main", "--paths", 7, "--set", days)
+    assert done.code == 2
+    assert done.out == "The event is one of the 1 h; the 3 days after them are left out.\n"

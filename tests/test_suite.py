@@ -160,6 +160,41 @@ def test_show_prints_a_line_a_cell_and_notices_damage(done: Done, liqstress: Com
     assert again.out == shown.out
 
 
+def test_a_path_of_a_cell_is_explained(done: Done) -> None:
+    """Of the second seed, in a scenario that is not the first; its hours are the cell's."""
+    steps = stress.explain(f"{done.store}#still/split/8", 5, device="cpu")
+    kept = cell(open_run(done.store), "still", "split", 8)
+    assert steps.attrs["seed"] == 8 and "kind" not in kept.attrs
+    np.testing.assert_array_equal(steps["pool"], kept["pool"])
+    closed = steps["liquidation_volume"].sum(["step", "side"], dtype=float)
+    np.testing.assert_allclose(closed, kept["liquidation_volume"].sel(path=5, hour=0).sum("side"), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explain", "tiny.zarr"], "is a suite: give one of its cells as"),
+        (["tail", "tiny.zarr"], "is a suite: give one of its cells as"),
+        (["funds", "tiny.zarr"], "is a suite: give one of its cells as"),
+        (["explain", "tiny.zarr#wild/slow"], "has the paths of seeds 3, 8, expected those of one. Give "),
+        (["explain", "tiny.zarr#wild/slow/x"], "its seed is 'x', expected a whole number"),
+        (["explain", "tiny.zarr#wild/slow/4"], "has no seed '4', expected one of 3, 8"),
+    ],
+)
+def test_a_suite_is_not_one_run(words: list[str], said: str, done: Done, liqstress: Command) -> None:
+    outcome = liqstress(words[0], f"{done.store.parent}/{words[1]}")
+    assert outcome.code == 2
+    assert said in outcome.err and outcome.err.count("\n") == 1
+
+
+def test_funds_and_tails_of_a_cell(done: Done, liqstress: Command) -> None:
+    outcome = liqstress("funds", f"{done.store}#wild/slow", "--levels", "90")
+    assert outcome.code == 0, outcome.err
+    assert "tiny-wild-slow: fund here/main of 500 USD" in outcome.out
+    tail = liqstress("tail", f"{done.store}#wild/slow")
+    assert "of 48 paths" in tail.err
+
+
 def test_compare_sets_the_policies_of_every_scenario_beside_the_first(done: Done, liqstress: Command) -> None:
     outcome = liqstress("compare", done.store)
     assert outcome.code == 0, outcome.err

@@ -91,6 +91,14 @@ def test_a_tail_that_nothing_fits_is_called_one() -> None:
     assert "do not rely on the tail" in tail.fitted("x", values, np.ones(1000)).reason
 
 
+@pytest.mark.parametrize(("shape", "open_end"), [(0.2, False), (1.4, True)])
+def test_a_mean_of_a_tail_without_variance_has_no_upper_end(shape, open_end) -> None:
+    """Falls of funds have a shape of 1.4: the interval by the scatter of 512 paths held the mean in 79 % of samples."""
+    values = np.random.default_rng(4).pareto(1 / shape, 2000)
+    seen = tail.fitted("x", values, np.ones(2000), levels=(0.98,)).levels[0.98].seen_shortfall
+    assert np.isinf(seen.high) == open_end and seen.low < seen.value
+
+
 def test_weights_change_the_tail_and_leave_out_the_test(ds) -> None:
     score = np.random.default_rng(3).normal(size=1000)
     weighed = tail.tail(ds.assign(log_weight=("path", 0.3 * score)), levels=(0.99,))
@@ -109,6 +117,8 @@ def test_mistakes_are_refused_in_one_line(ds, found) -> None:
         tail.tail(ds, "drawdown")
     with pytest.raises(InputError, match="pool is 'x', expected one of the run's"):
         tail.tail(ds, "drawdown", pool="x")
+    with pytest.raises(InputError, match="pool is 'binance/main' with liquidations of the largest hour, expected none"):
+        tail.tail(ds, pool="binance/main")
 
 
 def test_paths_needed_for_an_upper_end() -> None:

@@ -191,3 +191,17 @@ def test_far_quantiles_with_the_threshold_that_is_chosen(margin) -> None:
         found = [fit.interval(lambda t, q=q: t.quantile(q)) for q in levels]
         held += [e.low <= true <= e.high for e, true in zip(found, truths, strict=True)]
     assert np.all(held / times >= 0.85 - error(times)), held / times
+
+
+def test_means_of_a_tail_without_variance_are_not_called_too_low() -> None:
+    """25 exceedances of a Pareto tail of shape 0.8: intervals by the scatter of paths alone end below the mean in a
+    third of the samples, and those of a tail with it are open where its shape shows."""
+    times, level, true, rng = 200, 0.95, 0.05**-0.8 / 0.2, np.random.default_rng(10)
+    held = np.zeros(2)
+    for _ in range(times):
+        values = rng.random(512) ** -0.8
+        alone = intervals.shortfall_interval(values, level)
+        threshold = float(np.quantile(values, 0.8))
+        found = tail.fitted("x", values, np.ones(512), threshold, (level,)).levels[level].seen_shortfall
+        held += [alone.low <= true <= alone.high, found.low <= true <= found.high]
+    assert held[0] / times < 0.8 and held[1] / times >= 0.95 - error(times), held / times
