@@ -23,7 +23,9 @@ from stress.comparison import measures, payments
 from stress.config import digest, load_config
 from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
+from stress.intervals import Estimate
 from stress.reference import Row, to_csv
+from stress.report import facts
 from stress.report.back import reverse
 from stress.report.document import Figure, Table
 from stress.report.fits import fits
@@ -165,6 +167,22 @@ def test_an_interval_holds_its_number(made: Made) -> None:
             assert low - 1e-9 <= float(row["value"]) <= high + 1e-9 * abs(high), row["id"]
             assert row["confidence"] == "0.95"
         assert row["unit"] and row["method"] and row["source_variable"] and row["description"]
+
+
+def test_means_and_shares_have_intervals_that_hold_the_truth(made: Made) -> None:
+    stated = {row["quantity"] for row in made.rows if row["confidence"]}
+    shares = {"share_long", "share_asset", "share_market", "layer_share", "day_of_interest"}
+    assert stated >= shares | {"interest_market", "adl_haircut_mean", "size_over_need"}
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(400):
+        whole = rng.lognormal(0.0, 0.5, size=64)
+        share = facts._share(whole * rng.beta(2, 6, size=64), whole, np.ones(64))
+        held += share.low <= 0.25 <= share.high
+    assert 0.92 <= held / 400 <= 0.98
+    never, weight = np.zeros((64, 1)), np.ones(64)
+    none = Estimate(0.0, 0.0, np.inf)
+    assert facts._means(never, weight) == [none] and facts._share(never[:, 0], weight, weight) == none
+    assert facts._share(weight, weight, weight) == Estimate(1.0, -np.inf, 1.0)
 
 
 # --------------------------------------------------------------------------------------------------------- disclosure
