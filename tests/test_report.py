@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import tomllib
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,13 +28,16 @@ from stress.intervals import Estimate
 from stress.reference import Row, to_csv
 from stress.report import facts
 from stress.report.back import reverse
-from stress.report.document import Figure, Table
+from stress.report.days import days_after, facts_of_days
+from stress.report.document import Figure, Paragraph, Table
+from stress.report.facts import Cell, facts_of
 from stress.report.fits import fits
 from stress.report.frameworks import fields
 from stress.report.given import Given, Sheet, read_fit
 from stress.report.language import SHIPPED, packaged, read_language
-from stress.report.quantities import QUANTITIES, Form
+from stress.report.quantities import QUANTITIES, Facts, Form
 from stress.report.sources import sources, trust
+from stress.report.story import Story
 
 FILES = {"disclosure.csv", "disclosure.json", "schema.json", "mapping.csv", "config.toml"}
 
@@ -370,6 +374,28 @@ def test_differences_have_names_in_dutch(ds: xr.Dataset) -> None:
     assert {name for name in names if name not in dutch} == {"lowest BTC, from the start"}  # Put together from parts.
 
 
+def test_days_after_the_last_hour_have_a_table(ds: xr.Dataset) -> None:
+    sizes, rng = {**ds.sizes, "day": 3}, np.random.default_rng(3)
+    drawn = {
+        name: (dims, rng.lognormal(size=[sizes[dim] for dim in dims]))
+        for name, dims in (("recovery_open_interest", ("path", "day", "venue", "asset")),
+                           ("recovery_liquidation_volume", ("path", "day", "venue", "asset", "side")))
+    }  # fmt: skip
+    cell = Cell("wild", "", ds.assign_coords(day=range(3)).assign(drawn))
+    assert not list(facts_of_days(Cell("wild", "", ds)))
+    found = Facts([*facts_of(cell), *facts_of_days(cell)])
+    for name, (_, values) in drawn.items():
+        runs = np.sort(values.reshape(len(values), 3, -1).sum(axis=2), axis=0)
+        stem = "after_interest" if name.endswith("interest") else "after_volume"
+        for day in range(3):
+            median = found.of(f"{stem}_q50", "wild", "", item=str(day))
+            assert median is not None and median.value == pytest.approx(runs[len(runs) // 2 - 1, day], rel=1e-6)
+    for code in SHIPPED:
+        said, table = days_after(Story([cell], found, {}, [], read_language(code, None)), cell)
+        assert isinstance(said, Paragraph) and " 2 " in said.text and isinstance(table, Table)
+        assert (len(table.rows), len(table.columns)) == (3, 4)
+
+
 def flat(table: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:
     return [
         pair for key, value in table.items()
@@ -393,6 +419,13 @@ def test_numbers_and_dates_are_the_readers() -> None:
         assert (english.number(value, form), dutch.number(value, form)) == (en, nl)
     assert english.date("2026-11-06T02:03:04+00:00") == "6 November 2026, 02:03 UTC"
     assert dutch.date("2026-11-06T02:03:04+00:00") == "6 november 2026, 02:03 UTC"
+    assert dutch.days(date(2021, 5, 19), date(2021, 5, 19)) == "19 mei 2021"
+    assert dutch.days(date(2020, 3, 12), date(2020, 3, 13)) == "12 maart 2020 tot 13 maart 2020"
+    assert [english.number(value, "usd", signed=True) for value in (2e6, 0.3, -2e6)] == [
+        "+2.00\u00a0M",
+        "0",
+        "-2.00\u00a0M",
+    ]
 
 
 def test_a_report_in_dutch_with_ones_own_sections_and_logo(made: Made, liqstress: Command, tmp_path: Path) -> None:
@@ -507,6 +540,10 @@ def test_a_suite_is_reported_by_scenario_and_policy(liqstress: Command, small: P
     assert {"comparison", "results"} <= {attrs.get("id") for tag, attrs in page.tags if tag == "section"}
     assert sum(tag == "svg" for tag, _ in page.tags) == 2 * 4 + 2
     assert len({key for key, *_ in page.numbers}) > 200
+    configs = [json.loads(stress.cell(suite, name, "present").attrs["config"]) for name in ("wild", "still")]
+    once = {(source.place, source.text): source.trust for config in configs for source in sources(config)}
+    assumed = sum(trust in ("assumed", "none") for trust in once.values())
+    assert f"{assumed} of {len(once)} sources of parameters" in page.words
     assert liqstress("report", f"{store}#wild/richer", "--out", tmp_path / "one").code == 0
     assert "a suite: give one of its cells as" in refused(liqstress, store, store, "--out", tmp_path / "two")
 

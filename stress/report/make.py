@@ -10,6 +10,7 @@ from pathlib import Path
 from stress.comparison import Comparison, compare
 from stress.report import annex, back, disclosure, front, method, results
 from stress.report.adequacy import adequacy
+from stress.report.days import facts_of_days
 from stress.report.document import Block, Document, Paragraph, Section, numbered
 from stress.report.facts import Cell, facts_of
 from stress.report.given import Given, read_given
@@ -92,7 +93,7 @@ def report(
 def _story(found: Sequence[Cell], language: Language, given: Given, *, cover: bool) -> Story:
     facts, adequacies = Facts(), {}
     for cell in found:
-        for fact in facts_of(cell):
+        for fact in (*facts_of(cell), *facts_of_days(cell)):
             facts.put(fact)
         of = adequacies[cell.scenario, cell.policy] = adequacy(cell, synthetic=cover)
         for fact in of.facts:
