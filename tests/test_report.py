@@ -290,11 +290,31 @@ def test_a_changed_or_truncated_store_is_refused(finished: Finished, liqstress: 
     assert f"{shard}: does not match its checksum" in refused(liqstress, store, "--out", out)
     shard.write_bytes(whole)
     head = json.loads((store / "zarr.json").read_text("utf-8"))
+    del head["attributes"]["seal_sha256"]  # As in stores from before there were seals.
     text = head["attributes"]["config"]
     head["attributes"]["config"] = text.replace('"equity_usd":500.0', '"equity_usd":900.0')
     assert head["attributes"]["config"] != text
     (store / "zarr.json").write_text(json.dumps(head), "utf-8")
     assert "its config does not match config_sha256" in refused(liqstress, store, "--out", out)
+
+
+def test_changed_attributes_and_layouts_are_refused(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
+    store, out = finished.copy(tmp_path), tmp_path / "out"
+    for place, key, value in (
+        (store / "zarr.json", "device", "tpu (64 x tpu)"),
+        (store / "fund_low" / "zarr.json", "data_type", "int64"),
+        (store / "venue" / "zarr.json", "units", "USD"),
+        (store / "path" / ".chunks" / "0000.json", "paths", [0, 15]),
+    ):
+        was = place.read_text("utf-8")
+        data = json.loads(was)
+        data["attributes" if key in ("device", "units") else key] = (
+            data["attributes"] | {key: value} if key in ("device", "units") else value
+        )
+        place.write_text(json.dumps(data), "utf-8")
+        assert "do not match seal_sha256" in refused(liqstress, store, "--out", out), place
+        place.write_text(was, "utf-8")
+    assert liqstress("report", store, "--out", out).code == 0
 
 
 def test_what_is_no_finished_run_is_refused(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
