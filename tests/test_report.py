@@ -472,6 +472,15 @@ def test_a_report_in_dutch_with_ones_own_sections_and_logo(made: Made, liqstress
     assert read_rows(out) == made.rows
 
 
+@pytest.mark.parametrize(("name", "text"), [("logo.svg", "<svg"), ("logo.png", "no picture")])
+def test_a_logo_that_is_no_picture_is_named(
+    name: str, text: str, made: Made, liqstress: Command, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    said = refused(liqstress, made.store, "--out", tmp_path / "out", "--logo", tmp_path / name)
+    assert f"{tmp_path / name}: failed to" in said and "Give another picture." in said
+
+
 def test_ones_own_page(made: Made, liqstress: Command, tmp_path: Path) -> None:
     folder, out = tmp_path / "templates", tmp_path / "out"
     folder.mkdir()
