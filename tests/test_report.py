@@ -26,7 +26,7 @@ from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
 from stress.intervals import Estimate
 from stress.reference import Row, to_csv
-from stress.report import facts
+from stress.report import facts, front
 from stress.report.back import reverse
 from stress.report.days import days_after, facts_of_days
 from stress.report.document import Figure, Paragraph, Table
@@ -414,6 +414,15 @@ def test_days_after_the_last_hour_have_a_table(ds: xr.Dataset) -> None:
         said, table = days_after(Story([cell], found, {}, [], read_language(code, None)), cell)
         assert isinstance(said, Paragraph) and " 2 " in said.text and isinstance(table, Table)
         assert (len(table.rows), len(table.columns)) == (3, 4)
+
+
+def test_importance_sampling_is_said(ds: xr.Dataset) -> None:
+    config = json.loads(ds.attrs["config"]) | {"sampling": {"kind": "importance"}}
+    weight = np.where(np.arange(40) < 20, 0.5, 1.5)
+    weighed = ds.assign_attrs(config=json.dumps(config)).assign(log_weight=("path", np.log(weight)))
+    for cell, end in ((Cell("wild", "", weighed), "by their weights worth 32"), (Cell("wild", "", ds), "40; 3")):
+        story = Story([cell], Facts(facts_of(cell)), {}, [], read_language("en", None))
+        assert dict(front._facts(story, cell))["paths"].endswith(end)
 
 
 def flat(table: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:

@@ -138,7 +138,10 @@ def _facts(story: Story, cell: Cell) -> Iterator[tuple[str, str]]:
     yield "assets", ", ".join(config["assets"])
     after = text("section.scope.horizon_days", days=sizes["day"] - 1) if has_days(cell.ds) else ""
     yield "horizon", text("section.scope.horizon_value", hours=sizes["hour"], step=config["step_seconds"]) + after
-    yield "paths", text("section.scope.paths_value", paths=language.count(sizes["path"]), seed=cell.ds.attrs["seed"])
+    drawn = text("section.scope.paths_value", paths=language.count(sizes["path"]), seed=cell.ds.attrs["seed"])
+    if config.get("sampling"):  # Of kind importance: figures of the others are refused.
+        drawn += text("section.scope.paths_weighted", worth=language.count(story.sure("effective_paths", cell).value))
+    yield "paths", drawn
     if portfolio["population"] is not None:
         of = portfolio["population"]
         yield (
