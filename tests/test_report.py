@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import tomllib
@@ -26,7 +27,7 @@ from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
 from stress.intervals import Estimate
 from stress.reference import Row, to_csv
-from stress.report import facts, front
+from stress.report import facts, front, make
 from stress.report.back import reverse
 from stress.report.days import days_after, facts_of_days
 from stress.report.document import Figure, Paragraph, Table
@@ -38,6 +39,7 @@ from stress.report.language import SHIPPED, packaged, read_language
 from stress.report.quantities import QUANTITIES, Facts, Form
 from stress.report.sources import sources, trust
 from stress.report.story import Story
+from stress.spec import InputError
 
 FILES = {"disclosure.csv", "disclosure.json", "schema.json", "mapping.csv", "config.toml"}
 
@@ -331,6 +333,23 @@ def test_a_folder_that_cannot_be_written_to_is_named(made: Made, liqstress: Comm
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     assert f"{blocked / 'out'}: cannot be written to" in refused(liqstress, made.store, "--out", blocked / "out")
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = dict.fromkeys(("report.html", "disclosure/disclosure.csv"), b"old")
+    make._write(tmp_path, old)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "disclosure" in self.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot be written to: No space left on device\. Give another --out\."):
+        make._write(tmp_path, dict.fromkeys(old, b"new"))
+    left = {file.relative_to(tmp_path).as_posix(): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == old
 
 
 @pytest.mark.parametrize(

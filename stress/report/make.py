@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from stress.comparison import Comparison, compare
@@ -183,14 +184,18 @@ def _check_sections(language: Language) -> None:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
-    """Write all files; `InputError` where the folder cannot be written to."""
-    written = []
+    """Write all files or none, so that no old report is mixed with a new one; `InputError` where that is refused."""
+    places = [folder / name for name in files]
+    drafts = [place.with_name(f".{place.name}.partial") for place in places]
     try:
-        for name, data in files.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
-            written.append(place)
+        for draft, data in zip(drafts, files.values(), strict=True):
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+        for draft, place in zip(drafts, places, strict=True):
+            draft.replace(place)
     except OSError as error:
+        for draft in drafts:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
         raise InputError(f"{folder}: cannot be written to: {error.strerror}. Give another --out.") from None
-    return written
+    return places
