@@ -94,13 +94,13 @@ class Liq:
         self, levels: Levels = LEVELS, variable: str = "liquidation_volume", by: Sequence[str] = (), hours: int = 1
     ) -> xr.DataArray:
         """Quantiles with intervals of `total`, over all its hours unless `by` has `hour`: [quantile bound *by]."""
-        return self._figures(levels, variable, by, hours, _quantiles)
+        return self._figures(_within(levels), variable, by, hours, _quantiles)
 
     def shortfall(
         self, levels: Levels = 0.99, variable: str = "liquidation_volume", by: Sequence[str] = (), hours: int = 1
     ) -> xr.DataArray:
         """Mean of what lies beyond a quantile, as `quantile`: [quantile bound *by]."""
-        return self._figures(levels, variable, by, hours, _shortfalls)
+        return self._figures(_within(levels), variable, by, hours, _shortfalls)
 
     def chance(
         self, above: float, variable: str = "liquidation_volume", by: Sequence[str] = (), hours: int = 1
@@ -210,6 +210,14 @@ class Pictures:
         from stress.plots_days import recovery
 
         return recovery(self._ds, ax)
+
+
+def _within(levels: Levels) -> Levels:
+    """Levels as given; `InputError` for one that is not between 0 and 1, as 99 for 0.99."""
+    for level in np.atleast_1d(np.asarray(levels, dtype=float)):
+        if not 0 < level < 1:
+            raise InputError(f"level is {level:g}, expected a share between 0 and 1. Give 0.99 for 99 %.")
+    return levels
 
 
 def _quantiles(values: np.ndarray, levels: Sequence[float], weight: np.ndarray) -> list[Estimate]:

@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike
 from stress import absorbers, intervals, risk
 from stress.days import has_days
 from stress.drawing import BLACK, BLUE, GREY, PALETTE, SKY, VERMILION, axes_of, hold, legend, plain_log
+from stress.intervals import Estimate
+from stress.paired import mean_intervals
 from stress.plots_days import DRAWN, recovery
 from stress.results import by_path, keeps, sound, weights
 
@@ -204,18 +206,22 @@ def adl_payers(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax = axes_of(ax, "Who pays for auto-deleveraging (ADL)")
     paid = {name: paid.medians for name, paid in absorbers.payers(ds, weights(ds)).items()}
     found = {name: medians for name, medians in paid.items() if "adl_top_share" in medians}
+    ax.set_xlim(0, 118)
     for label, name, colour, marker, shift in (
         ("top 1 % of winners by profit", "adl_top_share", BLUE, "o", -0.16),
         ("top 10 %", "adl_top_10_share", VERMILION, "D", 0.16),
     ):
         shares = np.array([medians[name].value for medians in found.values()])
         _dots(ax, 100 * shares, np.arange(len(found)) + shift, colour, marker, label)
-        for row, share in enumerate(shares):
-            _beside(ax, risk.percent(share), 100 * share, row + shift, colour)
+        for row, medians in enumerate(found.values()):
+            _interval(ax, medians[name], 100, row + shift, colour)
+        for row, medians in enumerate(found.values()):
+            share = medians[name]
+            _beside(ax, risk.percent(share.value), 100 * _end(share), row + shift, colour)
     rows_of(ax, list(found))
-    ax.set(xlim=(0, 118), xlabel="share of winners' losses, worst hour, median of runs with ADL [%]")
+    ax.set_xlabel("share of winners' losses, worst hour, median of runs with ADL [%]")
     ax.set_xticks(range(0, 101, 20))
-    legend(ax, ncols=2)
+    _legend_of_intervals(ax)
     return ax
 
 
@@ -229,21 +235,42 @@ def _amounts(ds: xr.Dataset, taken: np.ndarray, names: ArrayLike, what: str, ax:
         ("mean of all paths", weight, BLUE, "o", -0.16),
         (f"mean of the 1 % worst for the {behind}", worst, VERMILION, "D", 0.16),
     )[: 2 if worst.any() else 1]
-    means = np.array([share @ taken / share.sum() for _, share, *_ in series])
+    found = [mean_intervals(taken, share) for _, share, *_ in series]
+    means = np.array([[mean.value for mean in of] for of in found]).reshape(len(series), -1)
     shown = means[means > 0] / 1e6
     left, right = (max(shown.min(), shown.max() * 1e-5) / 3, shown.max() * 30) if shown.size else (0.1, 10.0)
     ax.set(xscale="log", xlim=(left, right), xlabel=f"{what} [M USD], log scale")
-    for (label, _, colour, marker, shift), mean in zip(series, means, strict=True):
+    for (label, _, colour, marker, shift), mean, of in zip(series, means, found, strict=True):
         where, some = np.maximum(mean / 1e6, left), mean / 1e6 > left
         _dots(ax, where[some], rows[some] + shift, colour, marker, label)
-        for row, amount in zip(rows, mean, strict=True):
+        for row in rows[some]:
+            _interval(ax, of[row], 1e-6, row + shift, colour)
+        for row, amount, estimate in zip(rows, mean, of, strict=True):
             share = amount / mean.sum() if mean.sum() > 0 else 0.0
             text = f"{risk.usd(amount)} ({risk.percent(share)})" if amount > 0 else "none"
-            _beside(ax, text, max(amount / 1e6, left), row + shift, colour)
+            _beside(ax, text, max(_end(estimate) / 1e6, left), row + shift, colour)
     rows_of(ax, names)
     plain_log(ax, "x")
-    legend(ax, ncols=2)
+    _legend_of_intervals(ax)
     return ax
+
+
+def _interval(ax: Axes, of: Estimate, scale: float, y: float, colour: str) -> None:
+    """Its 95 % interval as a bar, within the axes; none where an end is not known."""
+    if np.isfinite([of.low, of.high]).all():
+        ends = np.clip([scale * of.low, scale * of.high], *ax.get_xlim())
+        ax.plot(ends, [y, y], color=colour, lw=5, alpha=0.35, solid_capstyle="butt")
+
+
+def _end(of: Estimate) -> float:
+    """Where its bar ends."""
+    return of.high if np.isfinite(of.high) else of.value
+
+
+def _legend_of_intervals(ax: Axes) -> None:
+    """The legend, with what the bars are."""
+    ax.plot([], [], color=GREY, lw=5, alpha=0.5, label="95 % interval")
+    legend(ax, ncols=2)
 
 
 def _dots(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, marker: str, label: str) -> None:
@@ -260,7 +287,7 @@ def _beside(ax: Axes, text: str, x: float, y: float, colour: str) -> None:
 
 def rows_of(ax: Axes, names: ArrayLike) -> None:
     """Names of rows at the left, the first one on top."""
-    labels = [str(name) for name in np.asarray(names)]
+    labels = [str(name) for name in np.asarray(names)] or ["none"]
     ax.set_yticks(range(len(labels)), labels)
     ax.set_ylim(len(labels) - 0.5, -0.5)
     ax.grid(False, axis="y")

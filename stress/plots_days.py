@@ -9,9 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from stress import intervals
-from stress.days import courses
+from stress.days import courses, has_days
 from stress.drawing import BLACK, PALETTE, axes_of, legend
 from stress.results import sound, weights
+from stress.spec import InputError
 from stress.variables import ALWAYS
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ def recovery(ds: xr.Dataset, ax: Axes | None = None) -> Axes:
 
     Medians over paths, and 5 to 95 %.
     """
+    if not has_days(ds):
+        raise InputError("the run ends with its last hour, days after it were expected. Add [behaviour.recovery].")
     ds = sound(ds)
     ax, weight = axes_of(ax, "After the last hour"), weights(ds)
     days = ds["day"].values

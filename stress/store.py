@@ -25,6 +25,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from stress.results import COMPLETE
+from stress.seal import SEAL, seal_of
 from stress.spec import InputError, RunError
 from stress.variables import COORDINATES, OF_SUITES, Variable
 
@@ -220,7 +221,8 @@ class Store:
                 "Run again with --resume."
             )
         try:
-            self._group.attrs.update({**attrs, COMPLETE: True})
+            self._group.attrs.update(dict(attrs))
+            self._group.attrs.update({SEAL: seal_of(self.path), COMPLETE: True})
             _flush(self.path / "zarr.json")
         except OSError as error:
             raise RunError(

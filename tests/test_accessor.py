@@ -87,6 +87,14 @@ def test_pictures_are_drawn_on_the_axes_given() -> None:
     assert isinstance(full.liq.plot.overview(), Figure)
 
 
+def test_levels_are_shares() -> None:
+    for level in (99, 1.0, 0.0, -0.5, float("nan")):
+        with pytest.raises(InputError, match="expected a share between 0 and 1"):
+            backstopped().liq.quantile([0.5, level])
+        with pytest.raises(InputError, match="expected a share between 0 and 1"):
+            backstopped().liq.shortfall(level)
+
+
 def test_an_opened_run_can_be_explained_and_sized(finished: Finished) -> None:
     ds = stress.open_run(finished.store)
     assert ds.liq.explain("worst").attrs["path"] == ds.liq.explain("worst").attrs["path"]

@@ -12,12 +12,13 @@ import pytest
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy import stats
 from test_results import POOLS, backstopped, synthetic
 
 from stress import plots, risk
 from stress.drawing import save
 from stress.results import by_path
-from stress.spec import RunError
+from stress.spec import InputError, RunError
 from stress.variables import LAYERS, WITH_VAULT
 
 PANELS = (plots.hourly_volume, plots.exceedance, plots.fund_equity, plots.absorption)
@@ -49,6 +50,23 @@ def test_fan_shows_the_quantiles_of_each_hour(ds) -> None:
     for label, level in (("median", 0.5), ("99 %", 0.99)):
         expected = np.quantile(volume, level, axis=0, method="inverted_cdf")
         np.testing.assert_allclose(drawn[label][:-1], expected)
+
+
+def test_bars_are_the_intervals_of_means(ds) -> None:
+    taken = by_path(ds, "absorbed_volume", "layer")
+    ax = plots.absorption(ds)
+    bars = [np.asarray(line.get_xdata()) for line in ax.lines if line.get_linewidth() == 5]
+    book = taken[:, 0] / 1e6
+    found = stats.t.interval(0.95, len(book) - 1, book.mean(), stats.sem(book))
+    np.testing.assert_allclose(bars[0], found, rtol=1e-6)
+    assert "95 % interval" in ax.get_legend_handles_labels()[1]
+
+
+def test_what_a_run_has_none_of_can_be_drawn(ds) -> None:
+    for panel in (plots.collateral_sold, plots.adl_payers):
+        assert [label.get_text() for label in panel(ds).get_yticklabels()] == ["none"]
+    with pytest.raises(InputError, match="the run ends with its last hour"):
+        plots.recovery(ds)
 
 
 def test_exceedance_curve_marks_the_headline_hour(ds) -> None:
@@ -130,7 +148,7 @@ def test_the_worst_paths_are_those_on_which_funds_and_vaults_lose_most() -> None
     worst = plots.absorption(ds).texts[len(WITH_VAULT)].get_text()
     assert worst.startswith("5.00 M USD")
     ds["vault_profit"][:] = 0
-    assert entries(plots.absorption(ds)) == ["mean of all paths"]
+    assert entries(plots.absorption(ds)) == ["mean of all paths", "95 % interval"]
 
 
 def test_panels_for_deleveraging_and_collateral_come_where_there_is_some(ds) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import re
 import tomllib
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,15 +25,21 @@ from stress.comparison import measures, payments
 from stress.config import digest, load_config
 from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
+from stress.intervals import Estimate
 from stress.reference import Row, to_csv
+from stress.report import facts, front, make
 from stress.report.back import reverse
-from stress.report.document import Figure, Table
+from stress.report.days import days_after, facts_of_days
+from stress.report.document import Figure, Paragraph, Table
+from stress.report.facts import Cell, facts_of
 from stress.report.fits import fits
 from stress.report.frameworks import fields
 from stress.report.given import Given, Sheet, read_fit
 from stress.report.language import SHIPPED, packaged, read_language
-from stress.report.quantities import QUANTITIES, Form
+from stress.report.quantities import QUANTITIES, Facts, Form
 from stress.report.sources import sources, trust
+from stress.report.story import Story
+from stress.spec import InputError
 
 FILES = {"disclosure.csv", "disclosure.json", "schema.json", "mapping.csv", "config.toml"}
 
@@ -167,6 +175,22 @@ def test_an_interval_holds_its_number(made: Made) -> None:
         assert row["unit"] and row["method"] and row["source_variable"] and row["description"]
 
 
+def test_means_and_shares_have_intervals_that_hold_the_truth(made: Made) -> None:
+    stated = {row["quantity"] for row in made.rows if row["confidence"]}
+    shares = {"share_long", "share_asset", "share_market", "layer_share", "day_of_interest"}
+    assert stated >= shares | {"interest_market", "adl_haircut_mean", "size_over_need"}
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(400):
+        whole = rng.lognormal(0.0, 0.5, size=64)
+        share = facts._share(whole * rng.beta(2, 6, size=64), whole, np.ones(64))
+        held += share.low <= 0.25 <= share.high
+    assert 0.92 <= held / 400 <= 0.98
+    never, weight = np.zeros((64, 1)), np.ones(64)
+    none = Estimate(0.0, 0.0, np.inf)
+    assert facts._means(never, weight) == [none] and facts._share(never[:, 0], weight, weight) == none
+    assert facts._share(weight, weight, weight) == Estimate(1.0, -np.inf, 1.0)
+
+
 # --------------------------------------------------------------------------------------------------------- disclosure
 def test_the_disclosure_fits_its_schema(made: Made) -> None:
     folder = made.folder / "disclosure"
@@ -268,11 +292,31 @@ def test_a_changed_or_truncated_store_is_refused(finished: Finished, liqstress: 
     assert f"{shard}: does not match its checksum" in refused(liqstress, store, "--out", out)
     shard.write_bytes(whole)
     head = json.loads((store / "zarr.json").read_text("utf-8"))
+    del head["attributes"]["seal_sha256"]  # As in stores from before there were seals.
     text = head["attributes"]["config"]
     head["attributes"]["config"] = text.replace('"equity_usd":500.0', '"equity_usd":900.0')
     assert head["attributes"]["config"] != text
     (store / "zarr.json").write_text(json.dumps(head), "utf-8")
     assert "its config does not match config_sha256" in refused(liqstress, store, "--out", out)
+
+
+def test_changed_attributes_and_layouts_are_refused(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
+    store, out = finished.copy(tmp_path), tmp_path / "out"
+    for place, key, value in (
+        (store / "zarr.json", "device", "tpu (64 x tpu)"),
+        (store / "fund_low" / "zarr.json", "data_type", "int64"),
+        (store / "venue" / "zarr.json", "units", "USD"),
+        (store / "path" / ".chunks" / "0000.json", "paths", [0, 15]),
+    ):
+        was = place.read_text("utf-8")
+        data = json.loads(was)
+        data["attributes" if key in ("device", "units") else key] = (
+            data["attributes"] | {key: value} if key in ("device", "units") else value
+        )
+        place.write_text(json.dumps(data), "utf-8")
+        assert "do not match seal_sha256" in refused(liqstress, store, "--out", out), place
+        place.write_text(was, "utf-8")
+    assert liqstress("report", store, "--out", out).code == 0
 
 
 def test_what_is_no_finished_run_is_refused(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
@@ -289,6 +333,23 @@ def test_a_folder_that_cannot_be_written_to_is_named(made: Made, liqstress: Comm
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
     assert f"{blocked / 'out'}: cannot be written to" in refused(liqstress, made.store, "--out", blocked / "out")
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = dict.fromkeys(("report.html", "disclosure/disclosure.csv"), b"old")
+    make._write(tmp_path, old)
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "disclosure" in self.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot be written to: No space left on device\. Give another --out\."):
+        make._write(tmp_path, dict.fromkeys(old, b"new"))
+    left = {file.relative_to(tmp_path).as_posix(): file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert left == old
 
 
 @pytest.mark.parametrize(
@@ -352,6 +413,37 @@ def test_differences_have_names_in_dutch(ds: xr.Dataset) -> None:
     assert {name for name in names if name not in dutch} == {"lowest BTC, from the start"}  # Put together from parts.
 
 
+def test_days_after_the_last_hour_have_a_table(ds: xr.Dataset) -> None:
+    sizes, rng = {**ds.sizes, "day": 3}, np.random.default_rng(3)
+    drawn = {
+        name: (dims, rng.lognormal(size=[sizes[dim] for dim in dims]))
+        for name, dims in (("recovery_open_interest", ("path", "day", "venue", "asset")),
+                           ("recovery_liquidation_volume", ("path", "day", "venue", "asset", "side")))
+    }  # fmt: skip
+    cell = Cell("wild", "", ds.assign_coords(day=range(3)).assign(drawn))
+    assert not list(facts_of_days(Cell("wild", "", ds)))
+    found = Facts([*facts_of(cell), *facts_of_days(cell)])
+    for name, (_, values) in drawn.items():
+        runs = np.sort(values.reshape(len(values), 3, -1).sum(axis=2), axis=0)
+        stem = "after_interest" if name.endswith("interest") else "after_volume"
+        for day in range(3):
+            median = found.of(f"{stem}_q50", "wild", "", item=str(day))
+            assert median is not None and median.value == pytest.approx(runs[len(runs) // 2 - 1, day], rel=1e-6)
+    for code in SHIPPED:
+        said, table = days_after(Story([cell], found, {}, [], read_language(code, None)), cell)
+        assert isinstance(said, Paragraph) and " 2 " in said.text and isinstance(table, Table)
+        assert (len(table.rows), len(table.columns)) == (3, 4)
+
+
+def test_importance_sampling_is_said(ds: xr.Dataset) -> None:
+    config = json.loads(ds.attrs["config"]) | {"sampling": {"kind": "importance"}}
+    weight = np.where(np.arange(40) < 20, 0.5, 1.5)
+    weighed = ds.assign_attrs(config=json.dumps(config)).assign(log_weight=("path", np.log(weight)))
+    for cell, end in ((Cell("wild", "", weighed), "by their weights worth 32"), (Cell("wild", "", ds), "40; 3")):
+        story = Story([cell], Facts(facts_of(cell)), {}, [], read_language("en", None))
+        assert dict(front._facts(story, cell))["paths"].endswith(end)
+
+
 def flat(table: dict[str, Any], place: str = "") -> list[tuple[str, Any]]:
     return [
         pair for key, value in table.items()
@@ -375,6 +467,13 @@ def test_numbers_and_dates_are_the_readers() -> None:
         assert (english.number(value, form), dutch.number(value, form)) == (en, nl)
     assert english.date("2026-11-06T02:03:04+00:00") == "6 November 2026, 02:03 UTC"
     assert dutch.date("2026-11-06T02:03:04+00:00") == "6 november 2026, 02:03 UTC"
+    assert dutch.days(date(2021, 5, 19), date(2021, 5, 19)) == "19 mei 2021"
+    assert dutch.days(date(2020, 3, 12), date(2020, 3, 13)) == "12 maart 2020 tot 13 maart 2020"
+    assert [english.number(value, "usd", signed=True) for value in (2e6, 0.3, -2e6)] == [
+        "+2.00\u00a0M",
+        "0",
+        "-2.00\u00a0M",
+    ]
 
 
 def test_a_report_in_dutch_with_ones_own_sections_and_logo(made: Made, liqstress: Command, tmp_path: Path) -> None:
@@ -399,6 +498,15 @@ def test_a_report_in_dutch_with_ones_own_sections_and_logo(made: Made, liqstress
     mean = next(words for key, _, words in page.numbers if key == "small|||||run_mean")
     assert re.fullmatch(r"\d+,\d+\u00a0dzd\.", mean), mean
     assert read_rows(out) == made.rows
+
+
+@pytest.mark.parametrize(("name", "text"), [("logo.svg", "<svg"), ("logo.png", "no picture")])
+def test_a_logo_that_is_no_picture_is_named(
+    name: str, text: str, made: Made, liqstress: Command, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    said = refused(liqstress, made.store, "--out", tmp_path / "out", "--logo", tmp_path / name)
+    assert f"{tmp_path / name}: failed to" in said and "Give another picture." in said
 
 
 def test_ones_own_page(made: Made, liqstress: Command, tmp_path: Path) -> None:
@@ -489,6 +597,10 @@ def test_a_suite_is_reported_by_scenario_and_policy(liqstress: Command, small: P
     assert {"comparison", "results"} <= {attrs.get("id") for tag, attrs in page.tags if tag == "section"}
     assert sum(tag == "svg" for tag, _ in page.tags) == 2 * 4 + 2
     assert len({key for key, *_ in page.numbers}) > 200
+    configs = [json.loads(stress.cell(suite, name, "present").attrs["config"]) for name in ("wild", "still")]
+    once = {(source.place, source.text): source.trust for config in configs for source in sources(config)}
+    assumed = sum(trust in ("assumed", "none") for trust in once.values())
+    assert f"{assumed} of {len(once)} sources of parameters" in page.words
     assert liqstress("report", f"{store}#wild/richer", "--out", tmp_path / "one").code == 0
     assert "a suite: give one of its cells as" in refused(liqstress, store, store, "--out", tmp_path / "two")
 

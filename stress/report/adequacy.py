@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -53,10 +54,15 @@ def adequacy(cell: Cell, *, synthetic: bool = False) -> Adequacy:
         if at.fitted is not None:
             put("need_fit_q999", at.fitted, **where)
         if at.seen.value > 0:
-            put("size_over_need", exactly(fund.size / at.seen.value), **where)
+            put("size_over_need", _over(fund.size, at.seen), **where)
     uncovered, found = _covered(cell, synthetic=synthetic)
     readings: dict[str, Reading] = {name: fund.levels[0.999].reading for name, fund in sizes.items()}
     return Adequacy((*facts, *found), readings, uncovered)
+
+
+def _over(size: float, need: Estimate) -> Estimate:
+    """A fund's size over what it needs, above zero."""
+    return Estimate(size / need.value, size / need.high, size / need.low if need.low > 0 else math.inf)
 
 
 def _covered(cell: Cell, *, synthetic: bool) -> tuple[Uncovered, Iterator[Fact] | tuple[()]]:

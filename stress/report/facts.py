@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from stress import absorbers, intervals, risk, tail
 from stress.config import Run
 from stress.intervals import Estimate, quantile_intervals
-from stress.paired import mean_intervals
+from stress.paired import mean_intervals, mean_ratio
 from stress.report.language import packaged
 from stress.report.quantities import LEVELS, Fact, exactly
 from stress.results import by_path, in_memory, read, sound, weights
@@ -81,7 +81,7 @@ def _volumes(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary, by_venue
     """Liquidation volume, [path hour venue], by hour, by 24 hours and by run: of all venues and of each."""
     total = by_venue.sum(axis=2)
     each = {"": total} | {str(name): by_venue[:, :, v] for v, name in enumerate(ds["venue"].values)}
-    means = mean_intervals(np.stack([volume.sum(axis=1) for volume in each.values()], axis=1), weight)
+    means = _means(np.stack([volume.sum(axis=1) for volume in each.values()], axis=1), weight)
     for (venue, volume), mean in zip(each.items(), means, strict=True):
         where = {"venue": venue}
         yield "run_mean", mean, where
@@ -107,16 +107,14 @@ def _volumes(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary, by_venue
 def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any], hourly: np.ndarray) -> Iterator[Found]:
     """Where liquidations, [path hour venue asset], are: sides, assets, markets, and how large for a market."""
     volume = by_path(ds, "liquidation_volume", "venue", "asset", "side")
-    mean = np.tensordot(weight, volume, 1)
-    whole, sides = mean.sum(), list(ds["side"].values)
-    share = mean / whole if whole > 0 else np.full_like(mean, np.nan)
-    share_of = weight / weight.sum()
-    interest = np.tensordot(share_of, read(ds, "open_interest").isel(hour=0).values.astype(np.float64), 1)
-    yield "share_long", exactly(share[..., sides.index("long")].sum()), {}
+    whole, sides = volume.sum(axis=(1, 2, 3)), list(ds["side"].values)
+    by_market = volume.sum(axis=3)
+    interest = read(ds, "open_interest").isel(hour=0).values.astype(np.float64)
+    yield "share_long", _share(volume[..., sides.index("long")].sum(axis=(1, 2)), whole, weight), {}
     largest = _largest_day(hourly.sum(axis=(2, 3)))
-    yield "day_of_interest", exactly(share_of @ largest / interest.sum() if interest.sum() else np.nan), {}
+    yield "day_of_interest", mean_ratio(largest, interest.sum(axis=(1, 2)), weight), {}
     for a, asset in enumerate(ds["asset"].values):
-        yield "share_asset", exactly(share[:, a].sum()), {"item": str(asset)}
+        yield "share_asset", _share(by_market[:, :, a].sum(axis=1), whole, weight), {"item": str(asset)}
     worst = hourly.max(axis=1)
     for v, venue in enumerate(ds["venue"].values):
         for a, asset in enumerate(ds["asset"].values):
@@ -125,8 +123,8 @@ def _spread(ds: xr.Dataset, weight: np.ndarray, config: Mapping[str, Any], hourl
                 continue
             where = {"venue": str(venue), "item": str(asset)}
             hours = worst[:, v, a] / market["adv_usd"]
-            yield "share_market", exactly(share[v, a].sum()), where
-            yield "interest_market", exactly(interest[v, a]), where
+            yield "share_market", _share(by_market[:, v, a], whole, weight), where
+            yield "interest_market", mean_intervals(interest[:, v, a, None], weight)[0], where
             yield "market_hour_q999", quantile_intervals(hours, [0.999], weight)[0.999], where
 
 
@@ -134,13 +132,10 @@ def _layers(ds: xr.Dataset, weight: np.ndarray) -> Iterator[Found]:
     """What absorbed the forced orders: mean of a run, by venue and layer."""
     taken, layers = by_path(ds, "absorbed_volume", "venue", "layer"), [str(name) for name in ds["layer"].values]
     each = {"": taken.sum(axis=1)} | {str(name): taken[:, v] for v, name in enumerate(ds["venue"].values)}
-    means = iter(mean_intervals(np.concatenate(list(each.values()), axis=1), weight))
-    for venue in each:
-        found = [next(means) for _ in layers]
-        whole = sum(mean.value for mean in found)
-        for layer, mean in zip(layers, found, strict=True):
+    for venue, amounts in each.items():
+        for layer, amount, mean in zip(layers, amounts.T, _means(amounts, weight), strict=True):
             yield "layer_mean", mean, {"venue": venue, "item": layer}
-            yield "layer_share", exactly(mean.value / whole if whole else np.nan), {"venue": venue, "item": layer}
+            yield "layer_share", _share(amount, amounts.sum(axis=1), weight), {"venue": venue, "item": layer}
 
 
 def _prices(ds: xr.Dataset, weight: np.ndarray) -> Iterator[Found]:
@@ -168,7 +163,7 @@ def _funds(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary, config: Ma
     socialised = by_path(ds, "socialised_loss", "pool")
     names = [str(name) for name in ds["pool"].values]
     each = np.concatenate([socialised.sum(axis=1)[:, None], socialised, asked.sum(axis=1)], axis=1)
-    total, *means = mean_intervals(each, weight)
+    total, *means = _means(each, weight)
     yield "socialised_mean", total, {}
     for f, name in enumerate(names):
         pool, where = summary.pools[name], {"venue": name.partition("/")[0], "pool": name}
@@ -188,24 +183,40 @@ def _funds(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary, config: Ma
 def _deleveraging(ds: xr.Dataset, weight: np.ndarray, summary: risk.Summary) -> Iterator[Found]:
     """Auto-deleveraging, who pays for it, and backstop vaults, by venue."""
     volume = by_path(ds, "adl_volume", "venue")
-    total, *means = mean_intervals(np.column_stack([volume.sum(axis=1), volume]), weight)
+    total, *means = _means(np.column_stack([volume.sum(axis=1), volume]), weight)
+    lost = mean_intervals(by_path(ds, "adl_haircut", "venue"), weight)
     yield "adl_mean", total, {}
     yield "adl_q99", quantile_intervals(volume.sum(axis=1), [0.99], weight)[0.99], {}
     yield "adl_chance", intervals.probability((volume > 0).any(axis=1), weight), {}
-    for (venue, adl), mean in zip(summary.adl.items(), means, strict=True):
+    for (venue, adl), mean, haircut in zip(summary.adl.items(), means, lost, strict=True):
         where = {"venue": venue}
         yield "adl_mean", mean, where
         yield "adl_q99", adl.quantiles[0.99], where
         yield "adl_chance", adl.positive, where
         if venue in summary.payers:
             paid = summary.payers[venue]
-            yield "adl_haircut_mean", exactly(paid.haircut), where
+            yield "adl_haircut_mean", haircut, where
             yield from ((name, paid.medians[name], where) for name in ("adl_top_share", "adl_open_interest")
                         if name in paid.medians)  # fmt: skip
     for venue, vault in summary.vaults.items():
-        yield "vault_mean", exactly(vault.mean), {"venue": venue}
+        profit = by_path(ds.sel(venue=[venue]), "vault_profit", "venue")
+        yield "vault_mean", mean_intervals(profit, weight)[0], {"venue": venue}
         yield "vault_smallest", exactly(vault.smallest), {"venue": venue}
         yield "vault_exhausted", vault.exhausted, {"venue": venue}
+
+
+def _means(amounts: np.ndarray, weight: np.ndarray) -> list[Estimate]:
+    """Means of amounts that are never negative, [path quantity]; above none on any path the paths cannot tell."""
+    found = mean_intervals(amounts, weight)
+    return [replace(mean, high=np.inf) if mean.value == 0 else mean for mean in found]
+
+
+def _share(part: np.ndarray, whole: np.ndarray, weight: np.ndarray) -> Estimate:
+    """Mean of a part over that of the whole, [path] each, with an interval within 0 and 1; of none or all, open."""
+    share = mean_ratio(part, whole, weight)
+    if share.value in (0, 1):
+        return Estimate(share.value, *((0.0, np.inf) if share.value == 0 else (-np.inf, 1.0)))
+    return Estimate(share.value, float(np.maximum(share.low, 0.0)), float(np.minimum(share.high, 1.0)))
 
 
 def _named(stem: str, found: Mapping[float, Estimate], where: Mapping[str, str]) -> Iterator[Found]:

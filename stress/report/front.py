@@ -6,10 +6,11 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stress.days import has_days
 from stress.report.document import Block, Bullets, Entry, Paragraph, Table, entry, head
 from stress.report.facts import Cell
 from stress.report.language import packaged
-from stress.report.sources import sources
+from stress.report.sources import distinct
 from stress.report.story import Story
 from stress.venue_table import rules
 
@@ -33,7 +34,7 @@ def summary(story: Story) -> Iterator[Block]:
     yield Paragraph(_funds(story, cell), lead=True)
     yield in_short(story, story.cells if len(story.cells) <= _MOST_ROWS else story.firsts)
     yield _enough(story, cell)
-    found = [source for first in story.firsts for source in sources(first.config)]
+    found = [source for part in distinct([first.config for first in story.firsts]) for source in part]
     assumed = sum(source.trust in ("assumed", "none") for source in found)
     fresh = any((each.config.get("behaviour") or {}).get("inflow") for each in story.cells)
     book = text(f"section.summary.{'fresh' if fresh else 'aging'}")
@@ -135,8 +136,12 @@ def _facts(story: Story, cell: Cell) -> Iterator[tuple[str, str]]:
     yield "name", ", ".join(dict.fromkeys(str(each.ds.attrs["name"]) for each in story.cells))
     yield "venues", ", ".join(config["venues"])
     yield "assets", ", ".join(config["assets"])
-    yield "horizon", text("section.scope.horizon_value", hours=sizes["hour"], step=config["step_seconds"])
-    yield "paths", text("section.scope.paths_value", paths=language.count(sizes["path"]), seed=cell.ds.attrs["seed"])
+    after = text("section.scope.horizon_days", days=sizes["day"] - 1) if has_days(cell.ds) else ""
+    yield "horizon", text("section.scope.horizon_value", hours=sizes["hour"], step=config["step_seconds"]) + after
+    drawn = text("section.scope.paths_value", paths=language.count(sizes["path"]), seed=cell.ds.attrs["seed"])
+    if config.get("sampling"):  # Of kind importance: figures of the others are refused.
+        drawn += text("section.scope.paths_weighted", worth=language.count(story.sure("effective_paths", cell).value))
+    yield "paths", drawn
     if portfolio["population"] is not None:
         of = portfolio["population"]
         yield (
@@ -214,13 +219,14 @@ def _recorded(story: Story) -> Iterator[Block]:
         return
     yield Paragraph(text("section.scenarios.plausible"))
     heads = [text(f"section.scenarios.{name}") for name in ("asset", "falls_when", "falls_move", "falls_within")]
+    whens = [language.days(fall["first"], fall["last"]) for fall in falls]
     rows = [
-        [Entry(fall["asset"]), Entry(fall["when"]), Entry(language.number(fall["move"], "signed"), number=True),
-         Entry(f"{fall['within']} ({text('trust.' + fall['trust'])})"),
+        [Entry(fall["asset"]), Entry(when), Entry(language.number(fall["move"], "signed"), number=True),
+         Entry(f"{text('section.scenarios.falls_hours', hours=fall['hours'])} ({text('trust.' + fall['trust'])})"),
          *(entry(story.fact("beyond", cell, item=f"{fall['asset']} {fall['move']:g}"), language)
            for cell in story.firsts)]
-        for fall in falls
+        for when, fall in zip(whens, falls, strict=True)
     ]  # fmt: skip
     beyond = [text("section.scenarios.falls_beyond", scenario=cell.scenario) for cell in story.firsts]
-    source = "; ".join(dict.fromkeys(f"{fall['when']}: {fall['source']}" for fall in falls))
+    source = "; ".join(dict.fromkeys(f"{when}: {fall['source']}" for when, fall in zip(whens, falls, strict=True)))
     yield Table(text("section.scenarios.falls"), [*heads, *beyond], rows, source)

@@ -13,6 +13,7 @@ from stress.common_base import check_common_base
 from stress.report.facts import Cell
 from stress.results import independent, sound
 from stress.run import open_sound
+from stress.seal import check_seal
 from stress.spec import InputError, RunError
 from stress.suite_run import cell
 
@@ -54,6 +55,7 @@ def cells(words: Sequence[str | Path]) -> list[Cell]:
 def _opened(word: str, *, alone: bool) -> list[Cell]:
     """The cells that a word of the command line means."""
     store, mark, place = word.partition("#")
+    check_seal(Path(store))  # First, as what has another layout may not open at all.
     try:
         ds = open_sound(store)
     except RunError as error:

@@ -10,7 +10,7 @@ import difflib
 import math
 import tomllib
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -72,7 +72,7 @@ class Language:
         if math.isnan(value):
             return "–"
         digits, _, unit = _written(value, form).partition(" ")
-        plus = "+" if (signed or form == "signed") and value > 0 else ""
+        plus = "+" if (signed or form == "signed") and value > 0 and digits.strip("0.") else ""
         unit = self.known(f"units.{unit}", unit)
         return plus + self.digits(digits) + (f"\u00a0{unit}" if unit else "")
 
@@ -111,6 +111,14 @@ class Language:
         moment = datetime.fromisoformat(iso)
         month = self.texts["format"]["months"][moment.month - 1]
         return self.text("format.date", day=moment.day, month=month, year=moment.year, time=f"{moment:%H:%M}")
+
+    def days(self, first: date, last: date) -> str:
+        """A day, or from one to another."""
+        low, high = (
+            self.text("format.day", day=day.day, month=self.texts["format"]["months"][day.month - 1], year=day.year)
+            for day in (first, last)
+        )
+        return low if first == last else self.text("words.to", low=low, high=high)
 
     def count(self, value: float) -> str:
         """A whole number."""

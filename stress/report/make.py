@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from stress.comparison import Comparison, compare
 from stress.report import annex, back, disclosure, front, method, results
 from stress.report.adequacy import adequacy
+from stress.report.days import facts_of_days
 from stress.report.document import Block, Document, Paragraph, Section, numbered
 from stress.report.facts import Cell, facts_of
 from stress.report.given import Given, read_given
@@ -92,7 +94,7 @@ def report(
 def _story(found: Sequence[Cell], language: Language, given: Given, *, cover: bool) -> Story:
     facts, adequacies = Facts(), {}
     for cell in found:
-        for fact in facts_of(cell):
+        for fact in (*facts_of(cell), *facts_of_days(cell)):
             facts.put(fact)
         of = adequacies[cell.scenario, cell.policy] = adequacy(cell, synthetic=cover)
         for fact in of.facts:
@@ -182,14 +184,18 @@ def _check_sections(language: Language) -> None:
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
-    """Write all files; `InputError` where the folder cannot be written to."""
-    written = []
+    """Write all files or none, so that no old report is mixed with a new one; `InputError` where that is refused."""
+    places = [folder / name for name in files]
+    drafts = [place.with_name(f".{place.name}.partial") for place in places]
     try:
-        for name, data in files.items():
-            place = folder / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(data)
-            written.append(place)
+        for draft, data in zip(drafts, files.values(), strict=True):
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+        for draft, place in zip(drafts, places, strict=True):
+            draft.replace(place)
     except OSError as error:
+        for draft in drafts:
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
         raise InputError(f"{folder}: cannot be written to: {error.strerror}. Give another --out.") from None
-    return written
+    return places

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from stress.report.document import Block, Entry, Equation, Paragraph, Table
 from stress.report.language import packaged
-from stress.report.sources import TRUST, Source, sources
+from stress.report.sources import TRUST, distinct
 from stress.report.story import Story
 
 _METHOD = (
@@ -39,13 +39,10 @@ def method(story: Story) -> Iterator[Block]:
 
 def parameters(story: Story) -> Iterator[Block]:
     """Every source of the config, and how far to trust it."""
-    text, seen = story.language.text, set[tuple[str, str]]()
+    text = story.language.text
     yield Paragraph(text("section.parameters.intro"))
-    new: dict[str, list[Source]] = {}
-    for cell in story.firsts:
-        found = [source for source in sources(cell.config) if (source.place, source.text) not in seen]
-        seen |= {(source.place, source.text) for source in found}
-        new[cell.scenario] = found
+    names = [cell.scenario for cell in story.firsts]
+    new = dict(zip(names, distinct([cell.config for cell in story.firsts]), strict=True))
     counts = Counter(source.trust for found in new.values() for source in found)
     rows = [[Entry(text(f"trust.{trust}")), Entry(story.language.count(counts[trust]), number=True)] for trust in TRUST]
     heads = [text(f"section.parameters.{name}") for name in ("trust", "count")]

@@ -46,6 +46,8 @@ def _compile(files: Any, moment: datetime, templates: Templates) -> Any:
         )  # fmt: skip
     except typst.TypstError as error:
         reason = " ".join([error.message, *error.hints]).replace("\n", " ")
+        if templates.logo is not None and ("decode image" in reason or "parse SVG" in reason):
+            raise InputError(f"{templates.logo}: {reason}. Give another picture.") from None
         raise InputError(f"{templates.name('report.typ')}: {reason}. Correct the template.") from None
 
 

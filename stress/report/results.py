@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from stress.report import pictures
+from stress.report.days import days_after
 from stress.report.document import Block, Entry, Figure, Heading, Paragraph, Table, entry, head
 from stress.report.facts import Cell
 from stress.report.front import verdict
@@ -36,6 +37,7 @@ def results(story: Story) -> Iterator[Block]:
         yield from _volumes(story, cell, f"s{i}")
         yield _layers(story, cell, f"s{i}")
         yield from _backstops(story, cell)
+        yield from days_after(story, cell)
 
 
 def venues(story: Story, cell: Cell) -> Rows:

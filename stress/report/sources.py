@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 TRUST = ("fitted", "named", "weak", "assumed", "none")
@@ -33,6 +33,15 @@ def sources(config: Mapping[str, Any]) -> list[Source]:
     found = list(_sources(config, ""))
     trusts = {source.place: source.trust for source in found}
     return [source._replace(trust=trusts.get(_sibling(source), source.trust)) for source in found]
+
+
+def distinct(configs: Iterable[Mapping[str, Any]]) -> list[list[Source]]:
+    """Of each config those tables that none before it has, as scenarios of a suite share most."""
+    seen, found = set[tuple[str, str]](), []
+    for config in configs:
+        found.append([source for source in sources(config) if (source.place, source.text) not in seen])
+        seen |= {(source.place, source.text) for source in found[-1]}
+    return found
 
 
 def _sibling(source: Source) -> str:
