@@ -11,9 +11,9 @@ from rich.console import Console
 from stress.console import console, figures_table
 from stress.cover import Cover
 from stress.fund_size import FundSize
-from stress.intervals import Estimate
+from stress.intervals import NO_VARIANCE, Estimate
 from stress.risk import percent, span, usd
-from stress.tail import NO_VARIANCE, Candidate, Tail, paths_needed
+from stress.tail import Candidate, Tail, paths_needed
 
 _ENDS = "95 % interval"
 _SHOWN = 5

@@ -7,7 +7,7 @@ clusters, and their largest stands for them; levels are therefore of runs and no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -30,8 +30,6 @@ CANDIDATES = 8
 _LARGEST_SHARE = 0.1
 _SIGNIFICANCE = 0.1
 """A fit whose test gives less is not taken [1]."""
-NO_VARIANCE = 0.5
-"""Shape from which on a tail has no variance, and the scatter of paths does not bound a mean from above [1]."""
 
 Variable = Literal["hour", "day", "drawdown"]
 
@@ -218,12 +216,9 @@ def _at(level: float, seen: Estimate, values: np.ndarray, weight: np.ndarray, fi
     def figure(of: Callable[[pareto.Pareto], float]) -> Estimate | None:
         return fit.interval(of) if beyond else None
 
-    shortfall = shortfall_interval(values, level, weight)
-    if fit.even and fit.tail.shape >= NO_VARIANCE:
-        shortfall = replace(shortfall, high=np.inf)
     return AtLevel(
         seen=seen,
-        seen_shortfall=shortfall,
+        seen_shortfall=shortfall_interval(values, level, weight),
         fitted=figure(lambda tail: tail.quantile(level)),
         fitted_shortfall=figure(lambda tail: tail.shortfall(level)),
     )

@@ -336,7 +336,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(made: Made, liqstress: Comm
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = dict.fromkeys(("report.html", "disclosure/disclosure.csv"), b"old")
+    old: dict[str, bytes] = dict.fromkeys(("report.html", "disclosure/disclosure.csv"), b"old")
     make._write(tmp_path, old)
     write = Path.write_bytes
 
