@@ -11,12 +11,14 @@ from rich.console import Console
 from stress.console import console, figures_table
 from stress.cover import Cover
 from stress.fund_size import FundSize
-from stress.intervals import NO_VARIANCE, Estimate
+from stress.intervals import Estimate
 from stress.risk import percent, span, usd
 from stress.tail import Candidate, Tail, paths_needed
 
 _ENDS = "95 % interval"
 _SHOWN = 5
+_NO_VARIANCE = 0.5
+"""Shape from which on a tail has none [1]."""
 """Rows of accounts shown of a fund."""
 _HOW_TO_READ = (
     "with ADL: and what winners lost to deleveraging. safe side: the run's own fund lasts, a smaller one takes over\n"
@@ -43,9 +45,9 @@ def show_tail(found: Tail, name: str, picture: Path) -> None:
         checks.add_row(*_diagnostics(candidate))
     out.print(checks)
     _explain_marks(out, [at.seen for at in found.levels.values()], len(found.values), list(found.levels))
-    if shape.value >= NO_VARIANCE:
+    if shape.value >= _NO_VARIANCE:
         out.print(
-            f"From a shape of {NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on "
+            f"From a shape of {_NO_VARIANCE:g} on a tail has no variance, from 1 on no mean: means beyond hang on "
             "what is not among the paths.",
             soft_wrap=True,
         )
