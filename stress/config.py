@@ -211,7 +211,7 @@ class Run(Spec):
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """Those put over its file, in order. For its store to name: no part of the config, whose hash is without them."""
+        """Those put over its file, in order; for its store to name, and no part of the config or of its hash."""
         return self._policies
 
     def made_by(self, policies: Sequence[Policy]) -> Self:
