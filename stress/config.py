@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from stress.behaviour import Behaviour
 from stress.diffusions import Kou, WithNormalJumps, check_jumps
@@ -157,6 +157,7 @@ class Run(Spec):
     """Variables that the store keeps, beside `status` and `log_weight`; all of them where absent."""
     sampling: Annotated[Sampling | None, Field(exclude_if=lambda sampling: sampling is None)] = None
     """How paths are drawn where not one by one from the shock; absent from a stored config then."""
+    _policies: tuple[Policy, ...] = PrivateAttr(())
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -207,6 +208,17 @@ class Run(Spec):
     def recovery_days(self) -> int:
         """Days that follow the last hour."""
         return 0 if self.behaviour is None else self.behaviour.days
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Those put over its file, in order; for its store to name, and no part of the config or of its hash."""
+        return self._policies
+
+    def made_by(self, policies: Sequence[Policy]) -> Self:
+        """The same run, which says that these policies were put over it."""
+        run = self.model_copy()
+        run._policies = tuple(policies)
+        return run
 
     def _check_contracts(self) -> None:
         """`ValueError` unless spot volumes are those of assets without a perpetual, and a population's is linear."""
@@ -323,7 +335,7 @@ def configured(
     data = copy.deepcopy(data)
     for key, value in (given or {}).items():
         _put(data, key, _included(value, Path(), key) if _FROM_FILE.fullmatch(key) else value, origin)
-    return validate(Run, data, origin)
+    return validate(Run, data, origin).made_by(policies)
 
 
 _FROM_FILE = re.compile(r"shock|sampling|portfolio\.population|venues\.[^.]+")

@@ -115,11 +115,11 @@ def cover(run: Run, moves: Mapping[str, float], n: int = 2) -> dict[str, Cover]:
     return found
 
 
-def left_out(run: Run) -> list[str]:
-    """Tables of a run's config that cover-N does not look at, as they stand there."""
+def left_out(run: Run, overlay: str = "overlays of kind {kind}") -> list[str]:
+    """Tables of a run's config that cover-N does not look at, as they stand there; overlays in the words given."""
     behaviour = [f"behaviour.{name}" for name, of in run.behaviour or () if of is not None]
-    kinds = dict.fromkeys(overlay.kind for overlay in run.overlays if overlay.kind != "default")
-    return behaviour + [f"overlays of kind {kind}" for kind in kinds]
+    kinds = dict.fromkeys(each.kind for each in run.overlays if each.kind != "default")
+    return behaviour + [overlay.format(kind=kind) for kind in kinds]
 
 
 def close_out(

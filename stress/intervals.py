@@ -28,7 +28,7 @@ _SHAPE, _SHAPE_WEIGHTED = 1 / 3, 1e-6
 values are drawn often and weigh little: as in an exponential tail."""
 _TOO_HEAVY, _ERRORS = 0.6, 1.25
 """Shape from which on the scatter of paths does not bound a mean from above, and within how many standard errors of it
-an estimate is taken for it: intervals then hold in 91 to 97 % at shapes up to 0.8, by simulation from 10 exceedances."""
+an estimate is taken for it: intervals then hold in 91 to 97 % at shapes up to 0.8, simulated from 10 exceedances on."""
 _MOST, _FEWEST = 400, 3
 """Exceedances above which critical values are those of this many, and below which there are none."""
 _DRAWS = 10_000

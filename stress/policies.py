@@ -11,6 +11,9 @@ from stress.merge import EVERY, merged, scaled
 from stress.spec import Fraction, InputError, Spec, read_toml, validate
 
 NAME = r"^[A-Za-z0-9._-]+$"
+POLICIES = "policies"
+"""Attribute of a store: what the policies put over its run say of themselves, `Policy.said`; of a suite, by cell's
+policy. No part of the config or of its hash."""
 OF_PORTFOLIO = ("leverage_cap",)
 """What a policy may change in a portfolio."""
 
@@ -45,6 +48,11 @@ class Policy(Spec):
                     f"behaviour or portfolio.{OF_PORTFOLIO[0]}. Put it into the run, or into a scenario of a suite."
                 )
         return self
+
+    @property
+    def said(self) -> dict[str, str]:
+        """Its name, what it is, and where it comes from, as kept in a store."""
+        return {"name": self.name, "description": self.description, "source": self.source}
 
     def applied(self, data: dict[str, Any]) -> dict[str, Any]:
         """The table of a run under this policy.

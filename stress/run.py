@@ -22,6 +22,7 @@ from stress.behaviour import NO_INFLOW
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
 from stress.on_chip import block_of
+from stress.policies import POLICIES
 from stress.programs import Block, mesh_of, program_of
 from stress.results import coords, dataset, kept_of, open_run
 from stress.spec import RunError
@@ -280,6 +281,7 @@ def provenance(config: Run, key: str, devices: Devices) -> dict[str, Any]:
         "config_sha256": key,
         "inputs_sha256": {name: value for name, value in input_digests(config).items() if value is not None},
         "name": config.name,
+        POLICIES: [policy.said for policy in config.policies],
         "seed": config.seed,
         "liqstress_version": version("liqstress"),
         "git_commit": _commit(),

@@ -149,7 +149,8 @@ def read_suite(
         for policy in read:
             origin = f"{path}: scenario '{scenario}', policy '{policy.name}'"
             named = {**data, "name": f"{suite.name}-{scenario}"}
-            runs[scenario, policy.name] = configured(named, origin, [policy], {"seed": seeds[0]} | given)
+            run = configured(named, origin, [policy], {"seed": seeds[0]} | given)
+            runs[scenario, policy.name] = run.made_by([*policies, policy])
     _check_equal(runs, str(path))
     return Plan(suite.name, seeds, runs)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.devices import Devices, Kind, choose
+from stress.policies import POLICIES
 from stress.results import coords, kept_of, open_run
 from stress.run import Progress, Simulation, damaged, fill, finished, is_finished, open_sound, open_store, provenance
 from stress.spec import InputError
@@ -82,6 +83,7 @@ def _attributes(plan: Plan, devices: Devices) -> dict[str, Any]:
     return {key: value for key, value in of_first.items() if key not in ("config", "seed")} | {
         "kind": "suite",
         "name": plan.name,
+        POLICIES: {name: [policy.said for policy in run.policies] for (_, name), run in plan.runs.items()},
         "seed": ", ".join(map(str, plan.seeds)),
     }
 
@@ -138,8 +140,11 @@ def _of_seed(part: xr.Dataset) -> xr.Dataset:
     venues = config["venues"]
     pools = [f"{name}/{pool['name']}" for name, venue in venues.items() for pool in venue["pools"]]
     layers = WITH_VAULT if any(venue["vault"] for venue in venues.values()) else LAYERS
+    policy = str(part["policy"].item())
     part = part.drop_vars(["config", *CELL]).sel(pool=pools, layer=list(layers))
     attrs = {key: value for key, value in part.attrs.items() if key not in _OF_ALL}
+    if POLICIES in attrs:  # Older suites do not say it.
+        attrs[POLICIES] = attrs[POLICIES][policy]
     return part.drop_attrs(deep=False).assign_attrs(
         attrs | {"config": text, "name": config["name"], "seed": config["seed"]}
     )

@@ -22,12 +22,15 @@ from conftest import Command, Finished
 import stress
 from stress import risk
 from stress.comparison import measures, payments
-from stress.config import digest, load_config
+from stress.config import config_json, digest, load_config
 from stress.cover import cover, worst_moves
 from stress.fund_size import fund_sizes
 from stress.intervals import Estimate
+from stress.policies import Policy
+from stress.printed_reverse import write_reverse
 from stress.reference import Row, to_csv
 from stress.report import facts, front, make
+from stress.report.adequacy import adequacy
 from stress.report.back import reverse
 from stress.report.days import days_after, facts_of_days
 from stress.report.document import Figure, Paragraph, Table
@@ -36,7 +39,9 @@ from stress.report.fits import fits
 from stress.report.frameworks import fields
 from stress.report.given import Given, Sheet, read_fit
 from stress.report.language import SHIPPED, packaged, read_language
+from stress.report.method import parameters
 from stress.report.quantities import QUANTITIES, Facts, Form
+from stress.report.results import _cover
 from stress.report.sources import sources, trust
 from stress.report.story import Story
 from stress.spec import InputError
@@ -531,16 +536,60 @@ def test_a_frontier_has_its_section_and_rows(made: Made, liqstress: Command, tmp
     assert {words: value for _, value, words in page.numbers}["-0.205"] == -0.205
 
 
+def test_a_frontier_of_reverse_has_units() -> None:
+    rows = [["depth", "1", "-0.05", "150", "exhausts"], ["depth", "2", "-0.04", "149", "exhausts"]]
+    sheet = Sheet("f.csv", ["lever", "value", "move_BTC", "reached_usd", "mine"], rows)
+    for code, x, y in (("en", "books thinner", "move of BTC"), ("nl", "boeken dunner", "beweging van BTC")):
+        language = read_language(code, None)
+        story: Any = SimpleNamespace(language=language, given=Given(frontier=sheet))
+        figure = list(reverse(story))[1]
+        assert isinstance(figure, Figure)
+        assert list(figure.table.columns)[1:3] == [f"{x} [{'times' if code == 'en' else 'maal'}]", f"{y} [1]"]
+        assert figure.table.columns[3].endswith(" [USD]") and figure.table.columns[4] == "mine"
+        assert figure.caption.endswith(f": {y} {'against' if code == 'en' else 'tegen'} {x}")
+        assert figure.table.rows[0][1].key == "f.csv|1|value"
+    other = Sheet("f.csv", ["depth", "years"], [["1", "2"], ["2", "3"]])  # Not of `reverse`: who knows its units.
+    figure = list(reverse(SimpleNamespace(language=language, given=Given(frontier=other))))[1]  # type: ignore[arg-type]
+    assert isinstance(figure, Figure) and list(figure.table.columns) == ["depth", "years"]
+
+
+def test_every_column_of_reverse_has_a_text(tmp_path: Path) -> None:
+    write_reverse({1.0: InputError("none")}, "depth", tmp_path / "f.csv")
+    columns = (tmp_path / "f.csv").read_text("utf-8").splitlines()[0].split(",")
+    for code in SHIPPED:
+        known = read_language(code, None).texts["frontier"]
+        assert set(known) == {*columns, "move", "depth", "fund", "concentration"} - {"value"}
+
+
+def test_what_cover_leaves_out_is_said_under_it(made: Made, finished: Finished) -> None:
+    assert "play no part" not in made.page.words
+    ds = stress.open_run(made.store)
+    config = load_config(finished.config, overrides={
+        "behaviour": {"top_ups": {"share": 0.3, "multiple": 0.5}},
+        "overlays": [{"kind": "slowdown", "venue": "here", "share": 0.5, "start_minutes": 1, "minutes": 5}],
+    })  # fmt: skip
+    cell = Cell("wild", "", ds.assign_attrs(config=config_json(config)))
+    found = adequacy(cell)
+    facts = Facts([*facts_of(cell), *found.facts])
+    for code, said in (
+        ("en", "of the start: behaviour.top_ups, overlays of kind slowdown play no part in these losses."),
+        ("nl", "van het begin: behaviour.top_ups, overlays van soort slowdown spelen in deze verliezen geen rol."),
+    ):
+        blocks = list(_cover(Story([cell], facts, {("wild", ""): found}, [], read_language(code, None)), cell))
+        assert isinstance(blocks[0], Table) and isinstance(blocks[1], Paragraph)
+        assert blocks[1].text.endswith(said)
+
+
 def test_a_wide_file_stands_with_its_columns_down() -> None:
     rows = [["depth", str(row), "", str(row * row), *("0.5" for _ in range(7))] for row in range(8)]
     sheet = Sheet("wide.csv", ["lever", "value", "note", *(f"c{i}" for i in range(8))], rows)
     story: Any = SimpleNamespace(language=read_language("en", None), given=Given(frontier=sheet))
     figure, more = list(reverse(story))[1:]
     assert isinstance(figure, Figure) and isinstance(more, Table)
-    assert figure.caption == "Frontier: c0 against depth"
+    assert figure.caption == "Frontier: c0 against books thinner"
     assert [list(table.columns) for table in (figure.table, more)] == [["Row", *"123456"], ["Row", "7", "8"]]
-    assert [row[0].text for row in more.rows] == ["lever", "value", *(f"c{i}" for i in range(8))]
-    assert [entry.text for entry in more.rows[1]] == ["value", "6", "7"]
+    assert [row[0].text for row in more.rows] == ["lever", "books thinner [times]", *(f"c{i}" for i in range(8))]
+    assert [entry.text for entry in more.rows[1]] == ["books thinner [times]", "6", "7"]
 
 
 def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: Command, tmp_path: Path) -> None:
@@ -565,6 +614,37 @@ def test_policies_are_compared_on_a_common_base(finished: Finished, liqstress: C
     assert "One scenario under 2 sets of rules" in words and "lowest BTC, from the start" in words
 
 
+def policies_of(words: str) -> list[str]:
+    """Names and descriptions in the table of policies, all of a source made up for tests."""
+    _, _, table = words.partition("Policies put over the runs")
+    squeezed = re.sub(r"\s*\n\s*", "", table.partition("files of the policies")[0])
+    return [part.removesuffix("made up for tests") for part in squeezed.partition("Trust")[2].split("assumed")[:-1]]
+
+
+def test_policies_change_no_hash_and_are_kept(finished: Finished) -> None:
+    policy = Policy(name="p", description="What it is.", source="a rule book")
+    config = load_config(finished.config, policies=[policy])
+    assert config.policies == (policy,) == config.model_copy(update={"seed": 9}).policies
+    plain = load_config(finished.config, overrides={"name": config.name})
+    assert (digest(config), config_json(config)) == (digest(plain), config_json(plain))
+    assert not plain.policies
+
+
+def test_older_stores_say_that_they_do_not_keep_policies(ds: xr.Dataset) -> None:
+    assert ds.attrs["policies"] == []
+    said = [{"name": "p", "description": "What\nit is.", "source": "a rule book (press)"}]
+    older = ds.assign_attrs({})
+    del older.attrs["policies"]
+    for code, weak, last in (("en", "weak source", "earlier version"), ("nl", "zwakke bron", "eerdere versie")):
+        cells = [Cell("wild", "a", ds), Cell("wild", "b", ds.assign_attrs(policies=said)), Cell("wild", "c", older)]
+        *_, table, paragraph = parameters(Story(cells, Facts(), {}, [], read_language(code, None)))
+        assert isinstance(table, Table) and isinstance(paragraph, Paragraph)
+        assert [[entry.text for entry in row] for row in table.rows] == [
+            ["b: p", "What it is.", "a rule book (press)", weak]
+        ]
+        assert "`c`" in paragraph.text and "`a`" not in paragraph.text and last in paragraph.text
+
+
 SUITE = """
 kind = "suite"
 name = "tiny"
@@ -579,7 +659,7 @@ still = { impact = { i_ref = 0.0 } }
 
 def test_a_suite_is_reported_by_scenario_and_policy(liqstress: Command, small: Path, tmp_path: Path) -> None:
     for name, text in (("present", ""), ("richer", '[scale.venues."*".pools."*"]\nequity_usd = 2.0\n')):
-        policy = f'name = "{name}"\nsource = "made up for tests"\n{text}'
+        policy = f'name = "{name}"\ndescription = "The rule\\nof {name}."\nsource = "made up for tests"\n{text}'
         (small.parent / f"{name}.toml").write_text(policy, encoding="utf-8")
     (small.parent / "suite.toml").write_text(SUITE, encoding="utf-8")
     store, out = tmp_path / "tiny.zarr", tmp_path / "out"
@@ -601,7 +681,14 @@ def test_a_suite_is_reported_by_scenario_and_policy(liqstress: Command, small: P
     once = {(source.place, source.text): source.trust for config in configs for source in sources(config)}
     assumed = sum(trust in ("assumed", "none") for trust in once.values())
     assert f"{assumed} of {len(once)} sources of parameters" in page.words
-    assert liqstress("report", f"{store}#wild/richer", "--out", tmp_path / "one").code == 0
+    assert policies_of(page.words) == ["presentThe rule of present.", "richerThe rule of richer."]
+    kept = {"name": "richer", "description": "The rule\nof richer.", "source": "made up for tests"}
+    assert stress.cell(suite, "still", "richer").attrs["policies"] == [kept]
+    assert len(list((out / "disclosure").glob("config-*.toml"))) == 4
+    (out / "disclosure" / "config-mine.toml").write_text("mine", encoding="utf-8")
+    assert liqstress("report", f"{store}#wild/richer", "--out", out).code == 0
+    assert {file.name for file in (out / "disclosure").iterdir()} == FILES | {"config-mine.toml"}
+    assert policies_of(Page((out / "report.html").read_text("utf-8")).words) == ["richerThe rule of richer."]
     assert "a suite: give one of its cells as" in refused(liqstress, store, store, "--out", tmp_path / "two")
 
 

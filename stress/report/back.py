@@ -33,33 +33,53 @@ def reverse(story: Story) -> Iterator[Block]:
     if sheet is None:
         return
     yield Paragraph(text("section.reverse.intro", file=sheet.name))
-    table, *more = _sheet(story, sheet, text("section.reverse.table"))
+    heads = _heads(story, sheet)
+    table, *more = _sheet(story, sheet, text("section.reverse.table"), heads)
     columns = [[number_of(row[i]) for row in sheet.rows] for i, _ in enumerate(sheet.columns)]
     varying = [i for i, column in enumerate(columns) if None not in column and len(set(column)) > 1]
     if len(varying) < 2:
         yield from (table, *more)
         return
     x, y = ([value or 0.0 for value in columns[i]] for i in varying[:2])
-    names = {axis: _what(sheet, place) for axis, place in zip("xy", varying, strict=False)}
+    axes = {axis: heads[place] for axis, place in zip("xy", varying, strict=False)}
+    names = {axis: head.partition(" [")[0] for axis, head in axes.items()}
     first, last = (story.language.digits(f"{value:,.6g}") for value in (y[0], y[-1]))
     yield Figure(
         "frontier",
         text("section.reverse.figure", **names),
         text("section.reverse.alternative", **names, first=first, last=last),
-        pictures.line(x, y, names, story.language, "frontier"),
+        pictures.line(x, y, axes, story.language, "frontier"),
         table,
     )
     yield from more
 
 
-def _what(sheet: Sheet, place: int) -> str:
-    """What a column is of; `value`, as `reverse` writes it, is that of the lever beside it."""
-    name = sheet.columns[place]
-    return sheet.rows[0][sheet.columns.index("lever")] if name == "value" and "lever" in sheet.columns else name
+def _heads(story: Story, sheet: Sheet) -> list[str]:
+    """What the columns of a file of `reverse` are of, with units; those of another file, which has no lever, stay."""
+    if "lever" not in sheet.columns:
+        return list(sheet.columns)
+    lever, language = sheet.rows[0][sheet.columns.index("lever")], story.language
+
+    def head(column: str) -> str:
+        stem, _, asset = column.partition("_")
+        if stem == "move" and asset:
+            return language.text("frontier.move", asset=asset)
+        name = lever if column == "value" else column
+        return language.known(f"frontier.{name}", name)
+
+    return [head(column) for column in sheet.columns]
 
 
-def _sheet(story: Story, sheet: Sheet, caption: str) -> list[Table]:
-    """A file as a table, numbers in the reader's digits; a wide one as several, columns down, without empty ones."""
+def _sheet(story: Story, sheet: Sheet, caption: str, heads: Sequence[str] = ()) -> list[Table]:
+    """A file as a table, numbers in the reader's digits; a wide one as several, columns down, without empty ones.
+
+    Args:
+        story: Whose language.
+        sheet: The file.
+        caption: Of every table.
+        heads: What to call its columns; their names in the file where empty.
+    """
+    heads = heads or sheet.columns
 
     def shown(text: str, place: str) -> Entry:
         value = number_of(text)
@@ -72,15 +92,15 @@ def _sheet(story: Story, sheet: Sheet, caption: str) -> list[Table]:
         for i, row in enumerate(sheet.rows, start=1)
     ]
     if len(sheet.columns) <= _WIDE:
-        return [Table(caption, sheet.columns, rows, sheet.name)]
+        return [Table(caption, heads, rows, sheet.name)]
     parts = [range(i, min(i + _ACROSS_ROWS, len(rows))) for i in range(0, len(rows), _ACROSS_ROWS)]
     return [
         Table(
             caption,
             [story.language.text("section.reverse.row"), *(str(row + 1) for row in part)],
             [
-                [Entry(column), *(rows[row][i] for row in part)]
-                for i, column in enumerate(sheet.columns) if any(row[i] for row in sheet.rows)
+                [Entry(head), *(rows[row][i] for row in part)]
+                for i, head in enumerate(heads) if any(row[i] for row in sheet.rows)
             ],
             sheet.name,
         )

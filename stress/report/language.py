@@ -23,7 +23,7 @@ from stress.report.quantities import QUANTITIES, Fact, Form
 from stress.spec import InputError, read_toml
 
 SHIPPED = ("en", "nl")
-_OPEN = ("difference.", "feature.", "layer.", "units.")
+_OPEN = ("difference.", "feature.", "frontier.", "layer.", "units.")
 """Tables of names that runs make up, and which may be left as they are."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,8 @@ _SECTIONS: dict[str, Callable[[Story], Iterator[Block]]] = {
 
 _NAMED = 3
 """Scenarios named in the title."""
+_CONFIG = re.compile(r"config(-[A-Za-z0-9._-]+)?\.toml")
+"""File of a config in a disclosure."""
 
 
 def report(
@@ -183,9 +186,20 @@ def _check_sections(language: Language) -> None:
             )
 
 
+def _configs_of(folder: Path) -> list[Path]:
+    """Configs that an earlier report wrote into a folder, as its disclosure names them."""
+    try:
+        runs = json.loads((folder / "disclosure.json").read_text(encoding="utf-8"))["runs"]
+        names = [str(run["config_file"]) for run in runs]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [folder / name for name in names if _CONFIG.fullmatch(name)]
+
+
 def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
     """Write all files or none, so that no old report is mixed with a new one; `InputError` where that is refused."""
     places = [folder / name for name in files]
+    earlier = [place for place in _configs_of(folder / "disclosure") if place not in places]
     drafts = [place.with_name(f".{place.name}.partial") for place in places]
     try:
         for draft, data in zip(drafts, files.values(), strict=True):
@@ -193,6 +207,8 @@ def _write(folder: Path, files: dict[str, bytes]) -> list[Path]:
             draft.write_bytes(data)
         for draft, place in zip(drafts, places, strict=True):
             draft.replace(place)
+        for place in earlier:
+            place.unlink(missing_ok=True)
     except OSError as error:
         for draft in drafts:
             with suppress(OSError):

@@ -176,6 +176,11 @@ def _cover(story: Story, cell: Cell) -> Iterator[Block]:
         return
     caption = text("section.adequacy.cover", scenario=cell.scenario)
     yield story.table(caption, cell, text("section.results.fund"), funds(story, cell), _COVER)
+    from stress.cover import left_out
+
+    absent = left_out(cell.run, text("section.adequacy.overlay"))
+    if absent:
+        yield Paragraph(text("section.adequacy.left_out", list=", ".join(absent)))
     rows = [(asset, {"item": asset}) for asset in map(str, cell.ds["asset"].values)]
     caption = text("section.adequacy.moves", scenario=cell.scenario)
     yield story.table(caption, cell, text("section.scenarios.asset"), rows, ("cover_move",))
