@@ -199,6 +199,12 @@ class Pictures:
 
         return adl_payers(self._ds, ax)
 
+    def cascade(self, ax: Axes | None = None, path: int | str = "worst") -> Axes:
+        """What is closed on one path, step by step and by layer, with the price, of a run opened from its store."""
+        from stress.plots_path import cascade
+
+        return cascade(Liq(self._ds).explain(path), ax)
+
     def collateral(self, ax: Axes | None = None) -> Axes:
         """Coins of collateral sold."""
         from stress.plots import collateral_sold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -17,14 +17,15 @@ from stress.plots import rows_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Panel = Literal["liquidated", "funds", "chances"]
 _MARKERS = "oDs^"
 _MILLIONS, _POINTS = (1e-6, "M USD"), (100.0, "percentage points")
 _CHANCES = ("chance of an hour above", "chance that a fund", "chance of ADL", "chance of a socialised")
-_PANELS = (
-    ("Liquidated per run, change", ("liquidated", "largest hour", "99 % of hours"), _MILLIONS),
-    ("Funds and ADL, change", ("largest fall of funds", "asked of funds", "deleveraged (ADL)"), _MILLIONS),
-    ("Chances per run, change", _CHANCES, _POINTS),
-)
+_PANELS = {
+    "liquidated": ("Liquidated per run, change", ("liquidated", "largest hour", "99 % of hours"), _MILLIONS),
+    "funds": ("Funds and ADL, change", ("largest fall of funds", "asked of funds", "deleveraged (ADL)"), _MILLIONS),
+    "chances": ("Chances per run, change", _CHANCES, _POINTS),
+}
 """Titles, how the names of the differences begin, and what they are shown in."""
 
 
@@ -35,9 +36,10 @@ def comparison_picture(found: Comparison) -> Figure:
     FigureCanvasAgg(fig)
     fig.subplots_adjust(left=0.16, right=0.98, bottom=0.75 / height, top=1 - 1.5 / height, wspace=0.42, hspace=0.75)
     axes = list(fig.subplots(2, 2).flat)
-    for (title, names, shown), ax in zip(_PANELS, axes, strict=False):
-        _changes(found, title, names, shown, ax)
-    _who_pays(found, axes[3])
+    differences(found, axes[0], "liquidated")
+    differences(found, axes[1], "funds")
+    differences(found, axes[2], "chances")
+    who_pays(found, axes[3])
     where = f"{found.title}: " if found.title else ""
     fig.suptitle(f"{where}differences from {found.base}", fontsize=14, fontweight="bold", x=0.015, ha="left")
     caption = (
@@ -47,9 +49,16 @@ def comparison_picture(found: Comparison) -> Figure:
     return fig
 
 
-def _changes(found: Comparison, title: str, names: Sequence[str], shown: tuple[float, str], ax: Axes) -> None:
-    """Dots with intervals, a row a policy."""
-    ax, (scale, unit) = axes_of(ax, title), shown
+def differences(found: Comparison, ax: Axes | None = None, panel: Panel = "liquidated") -> Axes:
+    """Paired differences from the base with 95 % intervals, a row a policy.
+
+    Args:
+        found: From `compare`.
+        ax: Where to draw.
+        panel: What: volumes liquidated, what funds and ADL bear, or chances.
+    """
+    title, names, (scale, unit) = _PANELS[panel]
+    ax = _beside_names(ax, title if ax else f"{title}, 95 % intervals")
     shifts = np.linspace(-0.25, 0.25, len(names))
     for i, (name, shift) in enumerate(zip(names, shifts, strict=True)):
         rows = [_named(other.differences, name) for other in found.others]
@@ -67,11 +76,12 @@ def _changes(found: Comparison, title: str, names: Sequence[str], shown: tuple[f
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:+,.6g}" if value else "0")
     ax.xaxis.set_major_locator(MaxNLocator(6))
     legend(ax, ncols=2)
+    return ax
 
 
-def _who_pays(found: Comparison, ax: Axes) -> None:
+def who_pays(found: Comparison, ax: Axes | None = None) -> Axes:
     """Stacked bars, payments to the right of zero and receipts to the left."""
-    ax = axes_of(ax, "Who pays, mean per run")
+    ax = _beside_names(ax, "Who pays, mean per run")
     names = [found.base, *(other.name for other in found.others)]
     parties = [row.name for row in found.others[0].payments]
     amounts = np.array(
@@ -91,6 +101,15 @@ def _who_pays(found: Comparison, ax: Axes) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.6g}")
     ax.xaxis.set_major_locator(MaxNLocator(6))
     legend(ax, ncols=2)
+    return ax
+
+
+def _beside_names(ax: Axes | None, title: str) -> Axes:
+    """Axes with room for names of policies at the left, where they are made."""
+    alone, ax = ax is None, axes_of(ax, title)
+    if alone:
+        ax.figure.subplots_adjust(left=0.24, top=0.78)  # type: ignore[union-attr]
+    return ax
 
 
 def _named(rows: Sequence[Difference], start: str) -> Difference:

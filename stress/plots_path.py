@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from stress.drawing import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, axes_of, legend
-from stress.risk import usd
+from stress.risk import unit_of, usd
 from stress.timeline import Timeline, choose_market, largest_hour, layer_names, timeline
 
 if TYPE_CHECKING:
@@ -57,6 +57,31 @@ def path_picture(steps: xr.Dataset, venue: str | None = None, asset: str | None 
     return fig
 
 
+def cascade(steps: xr.Dataset, ax: Axes | None = None, *, venue: str | None = None, asset: str | None = None) -> Axes:
+    """What is closed in each step, by the layer that absorbed it, and the mark of a market at the right.
+
+    Args:
+        steps: From `explain`.
+        ax: Where to draw; a second axis of prices is put over it.
+        venue: As in `timeline`.
+        asset: As in `timeline`.
+    """
+    of, market = timeline(steps, venue, asset), choose_market(steps, venue, asset)
+    alone, ax = ax is None, axes_of(ax, f"Path {steps.attrs['path']}: closed, by what absorbed it")
+    if alone:
+        ax.figure.subplots_adjust(right=0.86)  # type: ignore[union-attr]  # Prices stand at the right.
+    span = (0.0, float(of["minute"][-1]))
+    price = ax.twinx()
+    price.plot(of["minute"], of["mark_usd"], color=BLUE, lw=1.5)
+    price.set_ylabel(f"mark of {market['asset']} at {market['venue']} [USD]", color=BLUE)
+    price.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    price.spines["top"].set_visible(False)
+    _closed(of, span, ax)
+    _time(ax, span)
+    legend(ax, ncols=4)
+    return ax
+
+
 def takeaway(steps: xr.Dataset, of: Timeline, asset: str, hour: int) -> str:
     """What happened, in two lines; `asset` is the one whose prices are shown."""
     inside = (of["minute"] > 60 * hour + 1e-9) & (of["minute"] <= 60 * hour + 60 + 1e-9)
@@ -93,34 +118,38 @@ def _premium(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
 def _closed(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
     names = [name for name in layer_names(of) if of[f"{name}_usd"].any()]
     minute, total = _within(of, "closed_usd", span)
+    unit, unit_name = unit_of(float(max(of["closed_usd"].max(), of["triggered_usd"].max())))
     base = np.zeros_like(total)
     for name in names:
-        top = base + _within(of, f"{name}_usd", span)[1] / 1e6
+        top = base + _within(of, f"{name}_usd", span)[1] / unit
         ax.fill_between(minute, base, top, step="pre", color=_LAYERS[name], lw=0, label=name)
         base = top
     if not _long(span):
-        triggered = _within(of, "triggered_usd", span)[1] / 1e6
+        triggered = _within(of, "triggered_usd", span)[1] / unit
         ax.plot(minute, triggered, color=BLACK, lw=0.9, ds="steps-pre", label="triggered first")
-    ax.set(ylabel="a step [M USD]", ylim=(0, None))
+    ax.set(ylabel=f"a step [{unit_name}]", ylim=(0, None))
     legend(ax, ncols=max(6, len(names) + 1))
 
 
 def _funds(of: Timeline, span: tuple[float, float], ax: Axes) -> None:
     minute, change = _within(of, "fund_change_usd", span)
     start = of["fund_usd"][0] - of["fund_change_usd"][0]
+    vaults = of["vault_equity_usd"] - of["vault_equity_usd"][0] if "vault_equity_usd" in of else np.zeros(1)
+    drawn = [of["fund_change_usd"], vaults, *(np.cumsum(of[name]) for name in ("deficit_usd", "socialised_usd"))]
+    unit, unit_name = unit_of(max(float(np.abs(values).max()) for values in drawn))
     ax.axhline(0, color=BLACK, lw=0.8)
-    ax.plot(minute, change / 1e6, color=BLUE, lw=1.8, label=f"equity less {usd(start)}")
+    ax.plot(minute, change / unit, color=BLUE, lw=1.8, label=f"equity less {usd(start)}")
     if "vault_equity_usd" in of:
         first = of["vault_equity_usd"][0]
         vault = _within(of, "vault_equity_usd", span)[1]
-        ax.plot(minute, (vault - first) / 1e6, color=GREEN, lw=1.5, label=f"vault less {usd(first)}")
+        ax.plot(minute, (vault - first) / unit, color=GREEN, lw=1.5, label=f"vault less {usd(first)}")
     for column, label, colour in (("deficit_usd", "asked to pay", VERMILION),
                                   ("socialised_usd", "socialised", PURPLE)):  # fmt: skip
         so_far = {"minute": of["minute"], column: np.cumsum(of[column])}
         if of[column].any():
-            ax.plot(minute, _within(so_far, column, span)[1] / 1e6, color=colour, lw=1.3, label=label)
+            ax.plot(minute, _within(so_far, column, span)[1] / unit, color=colour, lw=1.3, label=label)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-    ax.set(ylabel="since the start [M USD]")
+    ax.set(ylabel=f"since the start [{unit_name}]")
     legend(ax, ncols=4)
 
 

@@ -98,6 +98,8 @@ def test_levels_are_shares() -> None:
 def test_an_opened_run_can_be_explained_and_sized(finished: Finished) -> None:
     ds = stress.open_run(finished.store)
     assert ds.liq.explain("worst").attrs["path"] == ds.liq.explain("worst").attrs["path"]
+    ax = Figure().subplots()
+    assert ds.liq.plot.cascade(ax, path=3) is ax and ax.get_title(loc="left").startswith("Path 3")
     assert set(ds.liq.funds()) == {"here/main"}
     assert ds.liq.table() == risk.summary_table(ds)
 

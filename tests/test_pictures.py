@@ -19,12 +19,12 @@ from test_results import backstopped, synthetic
 
 import stress
 from stress import plots, plots_reverse, plots_tail, plots_twins
-from stress.comparison import compare
-from stress.comparison_plot import comparison_picture
+from stress.comparison import Comparison, compare
+from stress.comparison_plot import comparison_picture, differences, who_pays
 from stress.config import config_json, load_config
 from stress.plots_funds import fund_drawdown
 from stress.plots_levels import levels_picture, reproduction, what_jumps_close, where_triggers_lie
-from stress.plots_path import path_picture
+from stress.plots_path import cascade, path_picture
 from stress.plots_reverse import frontier_picture
 from stress.plots_twins import amplification_picture
 from stress.spec import InputError
@@ -51,7 +51,8 @@ def tailed() -> Tail:
     return tail(synthetic(640, 2))
 
 
-def policies() -> Figure:
+@cache
+def policies() -> Comparison:
     """Two runs of synthetic figures, one with a quarter less."""
     config = json.loads(config_json(load_config(ROOT / "configs" / "quickstart.toml")))
     a, b = (
@@ -60,7 +61,7 @@ def policies() -> Figure:
     )
     for name in ("liquidation_volume", "deficit", "surplus", "adl_volume", "adl_haircut"):
         b[name] = 0.75 * b[name]
-    return comparison_picture(compare({"present": a, "capped": b}))
+    return compare({"present": a, "capped": b})
 
 
 @cache
@@ -96,6 +97,7 @@ def levels(config: Path) -> tuple[xr.Dataset, xr.Dataset]:
 
 OF_RUNS: dict[str, Callable[[Finished], Figure]] = {
     "path": path,
+    "path_cascade": lambda finished: of_axes(cascade, stress.explain(finished.store, 3)),
     "levels": lambda finished: levels_picture(*levels(finished.config)),
     "levels_triggers": lambda finished: of_axes(where_triggers_lie, levels(finished.config)[0], "all"),
     "levels_jumps": lambda finished: of_axes(what_jumps_close, levels(finished.config)[0], "all"),
@@ -121,7 +123,9 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "tail_exceedance": lambda: of_axes(plots_tail.exceedance, tailed()),
     "tail_mean_excess": lambda: of_axes(plots_tail.mean_excess, tailed()),
     "tail_shape": lambda: of_axes(plots_tail.shape, tailed()),
-    "policies": policies,
+    "policies": lambda: comparison_picture(policies()),
+    "policies_differences": lambda: of_axes(differences, policies()),
+    "policies_payers": lambda: of_axes(who_pays, policies()),
 }
 
 
