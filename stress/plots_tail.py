@@ -104,7 +104,11 @@ def _by_threshold(found: Tail, figures: list[Estimate], unit: float, ax: Axes) -
     """Estimates with their intervals over thresholds."""
     place = np.array([c.threshold for c in found.candidates]) / 1e6
     value, low, high = (np.array([getattr(e, end) for e in figures]) / unit for end in ("value", "low", "high"))
+    unknown = np.isinf(high)
+    high = np.where(unknown, 1.25 * max([*value, *high[~unknown]], default=0.0), high)
     ax.vlines(place, low, high, color=SKY, lw=4, alpha=0.6, label="95 % interval")
+    if unknown.any():
+        ax.plot(place[unknown], high[unknown], "^", color=SKY, ms=8, label="open above")
     ax.plot(place, value, "o", color=BLUE, ms=5, label="paths above")
     ax.axvline(found.chosen.threshold / 1e6, color=GREY, lw=1, ls=":")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:,.10g}")
