@@ -64,8 +64,12 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
         from stress.grouped import mean_rows
 
         rows = [*(row._replace(interval="") for row in rows), *mean_rows(ds)]
+    alone = ds.sizes["path"] == 1
+    if alone:
+        rows = [row._replace(interval="") for row in rows]
     plain = [row for row in rows if not row.group.startswith(tuple(_ACROSS))]
-    table = figures_table(f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "", "", "95 % interval")
+    title, ends = f"{attrs['name']}: {ds.sizes['hour']} h, seed {attrs['seed']}", "" if alone else "95 % interval"
+    table = figures_table(title, "", "", ends)
     last = None
     for row in plain:
         if last not in (None, row.group):
@@ -84,6 +88,8 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
         for row in days.rows:
             table.add_row(*row)
         out.print(table)
+    if alone:
+        out.print("One path: these are its own figures, and say nothing of how often they come.")
     if group_of(ds) > 1:
         out.print("Intervals are of means alone; those in the picture are of as many independent paths.")
     out.print(f"store    {escape(str(store))}", soft_wrap=True)
@@ -93,10 +99,11 @@ def show_run(ds: xr.Dataset, store: Path, picture: Path) -> None:
 def _facts(attrs: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """How the run was made."""
     done = int(attrs.get("paths_computed", attrs["paths"]))
+    speed = float(attrs["paths_per_second"])
     part = "" if done == int(attrs["paths"]) else f" (the last {done:,} paths, after --resume)"
     return [
         ("made in", "wall time", f"{attrs['wall_seconds']:,.1f} s{part}"),
-        ("", "speed", f"{attrs['paths_per_second']:,.0f} paths/s"),
+        ("", "speed", f"{speed:,.0f} paths/s" if speed >= 10 else f"{speed:.2g} paths/s"),
         ("", "device", str(attrs["device"])),
         ("", "version", f"{attrs['liqstress_version']} ({str(attrs['git_commit'])[:7]})"),
     ]

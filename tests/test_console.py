@@ -33,6 +33,14 @@ def test_tables_of_mechanisms_are_there_where_they_do_something(capsys: pytest.C
     assert "" not in plain, "a table of nothing"
 
 
+def test_one_path_has_no_intervals_and_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "One path: these are its own figures, and say nothing of how often they come."
+    lines = printed(synthetic(paths=1, hours=3), capsys)
+    assert said in lines and not any("95 % interval" in line or "or more" in line for line in lines)
+    many = printed(synthetic(paths=10, hours=3), capsys)
+    assert said not in many and any("95 % interval" in line for line in many)
+
+
 def test_a_fund_without_money_has_dashes_and_the_order_of_rows_stays(capsys: pytest.CaptureFixture[str]) -> None:
     ds = backstopped().isel(pool=[2, 0, 1])
     lines = printed(ds, capsys)
