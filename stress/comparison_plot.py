@@ -31,10 +31,12 @@ _PANELS = {
 
 def comparison_picture(found: Comparison) -> Figure:
     """Three panels of paired differences from the base, and what each party pays in the base and under each policy."""
-    height = 3.2 + 2 * (0.7 + 0.34 * (len(found.others) + 1))
+    panel, between, below, above = 0.7 + 0.34 * (len(found.others) + 1), 1.45, 0.85, 1.5  # Inches.
+    height = 2 * panel + between + below + above
     fig = Figure(figsize=(13, height))
     FigureCanvasAgg(fig)
-    fig.subplots_adjust(left=0.16, right=0.98, bottom=0.75 / height, top=1 - 1.5 / height, wspace=0.42, hspace=0.75)
+    fig.subplots_adjust(left=0.16, right=0.98, wspace=0.42, hspace=between / panel, bottom=below / height,
+                        top=1 - above / height)  # fmt: skip
     axes = list(fig.subplots(2, 2).flat)
     differences(found, axes[0], "liquidated")
     differences(found, axes[1], "funds")
