@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,9 +14,6 @@ from stress.console import figures_table
 from stress.run import open_sound
 from stress.spec import InputError
 from stress.suite_run import cell, run_or_cell
-
-if TYPE_CHECKING:
-    pass
 
 _ACROSS = 3
 """Policies side by side in one table."""
