@@ -35,6 +35,7 @@ from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
 from stress.diffusions import Gbm
+from stress.programs import GIVEN_UP
 from stress.results import coords
 from stress.run import Progress, Simulation
 from stress.scenarios import Prescribed
@@ -112,6 +113,8 @@ class Timed:
 
     case: str
     device: str
+    kernel: str
+    """As in `fast.NAMES`."""
     path_steps: int
     """In a chunk."""
     whole: Spread
@@ -120,6 +123,8 @@ class Timed:
     """Nanoseconds a path-step: `random` numbers, `dense` update, `events`, `writing`."""
     floor: dict[str, float]
     """Nanoseconds a path-step: `bytes`, `sums`."""
+    given_up: float
+    """Share of the paths that a fast kernel gave up, and the plain program did again [1]."""
     to_twins: dict[str, Spread]
     """A twin's seconds over ours without random numbers; no twin where it leaves something out or cannot be had."""
 
@@ -203,6 +208,7 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
     return Timed(
         case=name,
         device=whole.devices.name,
+        kernel=whole.kernel,
         path_steps=path_steps,
         whole=Spread.of(seconds["whole"]),
         phases={
@@ -212,6 +218,7 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
             "writing": 1e9 * _writing(config, whole) / path_steps,
         },
         floor=_floor(config, whole.devices),
+        given_up=share_given_up(whole),
         to_twins={key: Spread.of(seconds[key] / (seconds["whole"] - seconds["random"])) for key in others},
     )
 
@@ -230,11 +237,25 @@ def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) 
     return {name: np.array(each) for name, each in seconds.items()}
 
 
-def finish(simulation: Simulation) -> None:
-    """Compute a chunk and wait for it."""
+def finish(simulation: Simulation, chunks: int = 1) -> None:
+    """Compute the first chunks, what a fast kernel gives up included, and wait for them."""
     import jax
 
-    jax.block_until_ready(list(simulation.compute([0])))
+    jax.block_until_ready(list(simulation.do_again(_given_up(simulation, chunks))[1]))
+
+
+def _given_up(simulation: Simulation, chunks: int) -> np.ndarray:
+    """Paths of the first chunks that a fast kernel gives up, by number."""
+    import jax
+
+    blocks = [jax.block_until_ready(block) for block in simulation.compute(range(chunks))]
+    flags = [np.asarray(block[GIVEN_UP]) for block in blocks if isinstance(block, dict) and GIVEN_UP in block]
+    return np.flatnonzero(np.concatenate(flags)) if flags else np.zeros(0, int)
+
+
+def share_given_up(simulation: Simulation, chunks: int = 1) -> float:
+    """Of the paths of the first chunks [1]."""
+    return len(_given_up(simulation, chunks)) / min(chunks * simulation.config.chunk, simulation.config.paths)
 
 
 def random_numbers(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:

@@ -15,13 +15,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stress.bench import Spread, cases, in_turns, needs_checkout, operations, random_numbers, rates
+from stress.bench import (
+    Spread,
+    cases,
+    finish,
+    in_turns,
+    needs_checkout,
+    operations,
+    random_numbers,
+    rates,
+    share_given_up,
+)
 from stress.build import build, on_device
 from stress.config import Run
 from stress.devices import Devices, Kind, choose
-from stress.on_chip import fits
+from stress.fast import fits
 from stress.programs import simulated, simulated_on_chip
 from stress.run import Progress, Simulation
 from stress.spec import BLOCK, InputError
@@ -111,47 +119,30 @@ def _wide(config: Run) -> Run:
 
 
 def _time(name: str, config: Run, devices: Devices) -> OnChip:
-    simulations = {
-        "random": Simulation.of(config, devices, random_numbers),
-        "kernel": Simulation.of(config, devices, _kernel_alone),
-        "whole": Simulation.of(config, devices, simulated_on_chip),
-        "plain": Simulation.of(config, devices, simulated),
-    }
+    programs = {"random": random_numbers, "whole": simulated_on_chip, "plain": simulated}
+    simulations = {key: Simulation.of(config, devices, program) for key, program in programs.items()}
+    chunks, whole = -(-config.paths // config.chunk), simulations["whole"]
     calls: dict[str, Callable[[], float | None]]
-    calls = {key: functools.partial(_finish, simulation) for key, simulation in simulations.items()}
+    calls = {key: functools.partial(finish, simulation, chunks) for key, simulation in simulations.items()}
+    calls["kernel"] = functools.partial(_kernel_alone, whole, chunks)
     seconds = in_turns(calls, _TURNS)
-    given_up = np.concatenate([arrays["unknown"] for _, arrays in simulations["kernel"].chunks(_chunks(config))])
     path_steps = config.paths * config.horizon_hours * 3600 // config.step_seconds
     return OnChip(
         case=name,
         device=devices.name,
         path_steps=path_steps,
         **{key: Spread.of(each) for key, each in seconds.items()},
-        given_up=float(np.mean(given_up)),
+        given_up=share_given_up(whole, chunks),
         floor={key: path_steps * of_step for key, of_step in _floor(config, devices).items()},
     )
 
 
-def _chunks(config: Run) -> range:
-    return range(-(-config.paths // config.chunk))
-
-
-def _finish(simulation: Simulation) -> None:
-    """Compute all chunks and wait for them."""
+def _kernel_alone(simulation: Simulation, chunks: int) -> None:
+    """Compute some chunks and wait for them, without doing again what the kernel gives up."""
     import jax
 
-    for arrays in simulation.compute(_chunks(simulation.config)):
+    for arrays in simulation.compute(range(chunks)):
         jax.block_until_ready(arrays)
-
-
-def _kernel_alone(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """The kernel's outputs, and which paths it gives up."""
-    import jax.numpy as jnp
-    from stress_kernels.chip import LANES
-    from stress_kernels.chip import on_chip as kernel
-
-    outputs, unknown = kernel(jnp.where(wanted, shock.drawn(keys)[0], 0.0), ladders, world, lanes=LANES)
-    return outputs | {"unknown": unknown}
 
 
 def _floor(config: Run, devices: Devices) -> dict[str, float]:

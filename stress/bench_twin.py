@@ -19,11 +19,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import stress_kernels
 
 from stress.bench_given import SUMS, Given
 from stress.spec import RunError
 
 SOURCES = Path(__file__).resolve().parents[1] / "tests" / "bench"
+VECTORS = Path(str(stress_kernels.__file__)).parent
+"""Where what it includes lies."""
 NAMES = {"cpp": "C++", "numba": "numba", "numpy": "NumPy"}
 """Of the twins, for machines and for people."""
 NEEDS = {
@@ -99,7 +102,7 @@ def _cpp(given: Given, threads: int) -> Callable[[], Answer] | None:
     folder = Path(tempfile.mkdtemp(prefix="liqstress-"))
     _, venues, assets, _ = given.shape
     sizes = [f"-DVENUES={venues}", f"-DASSETS={assets}", f"-DENTRIES={given.rows.shape[3]}"]
-    flags = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-Wno-psabi", *sizes]
+    flags = ["-O3", "-march=native", "-std=c++17", "-fopenmp", "-Wno-psabi", f"-I{VECTORS}", *sizes]
     source, binary = SOURCES / "step_twin.cpp", folder / "step_twin"
     if subprocess.run([compiler, *flags, str(source), "-o", str(binary)], capture_output=True).returncode:
         shutil.rmtree(folder)

@@ -22,6 +22,8 @@ from stress.devices import Devices, cache_folder
 
 Block = Callable[..., Any]
 """Given the keys of some paths, which of them are wanted, and what all paths share, gives arrays with paths last."""
+GIVEN_UP = "given_up"
+"""Array of a fast kernel: paths that it does not know how to go on with."""
 _SAME = 1e-3
 """Share of the largest hour's volume by which programs may differ that round otherwise [1]."""
 
@@ -42,17 +44,28 @@ def simulated(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, acco
 
 
 def simulated_on_chip(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """The same by the kernel of a GPU, of runs of which `on_chip.missing` names nothing."""
-    from stress_kernels.chip import simulate_on_chip
+    """The same by the kernel of a GPU, of runs of which `fast.missing` names nothing; and which paths it gives up."""
+    from stress_kernels.chip import on_chip
 
-    return _drawn(lambda log: simulate_on_chip(log, ladders, world), keys, wanted, shock)
+    return _drawn(lambda log: _said(*on_chip(log, ladders, world)), keys, wanted, shock)
 
 
 def interpreted(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
-    """The same by the kernel as ordinary array programs, on any device: slow, for tests."""
-    from stress_kernels.chip import simulate_on_chip
+    """The same by that kernel as ordinary array programs, on any device: slow, for tests."""
+    from stress_kernels.chip import on_chip
 
-    return _drawn(lambda log: simulate_on_chip(log, ladders, world, interpret=True), keys, wanted, shock)
+    return _drawn(lambda log: _said(*on_chip(log, ladders, world, interpret=True)), keys, wanted, shock)
+
+
+def simulated_natively(keys: Any, wanted: Any, world: Any, ladders: Any, shock: Any, accounts: Any) -> Any:
+    """The same by the kernel of a CPU."""
+    from stress_kernels.native import on_core
+
+    return _drawn(lambda log: _said(*on_core(log, ladders, world)), keys, wanted, shock)
+
+
+def _said(outputs: dict[str, Any], given_up: Any) -> dict[str, Any]:
+    return outputs | {GIVEN_UP: given_up}
 
 
 def _drawn(through: Callable[[Any], Any], keys: Any, wanted: Any, shock: Any) -> Any:
@@ -84,22 +97,21 @@ def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
         size: Paths in a block.
 
     Returns:
-        Of the first path of each block, the number of paths in all, the seed, and what all paths share, gives arrays
+        Of the numbers of all their paths, which of these are wanted, the seed, and what all paths share, gives arrays
         with paths first.
     """
     import jax
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec
-    from stress_kernels.simulate import path_keys
+    from stress_kernels.simulate import keys_of
 
-    def paths_first(firsts: Any, paths: Any, seed: Any, *fixed: Any) -> Any:
-        wanted = firsts + jnp.arange(size) < paths
-        outputs = block(path_keys(seed, firsts[0], size), wanted, *fixed)
+    def paths_first(numbers: Any, wanted: Any, seed: Any, *fixed: Any) -> Any:
+        outputs = block(keys_of(seed, numbers), wanted, *fixed)
         return jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), outputs)
 
     along, same = PartitionSpec("paths"), PartitionSpec()
     sharded = jax.shard_map(
-        paths_first, mesh=mesh_of(devices), in_specs=(along, *[same] * 6), out_specs=along, check_vma=False
+        paths_first, mesh=mesh_of(devices), in_specs=(along, along, *[same] * 5), out_specs=along, check_vma=False
     )
     program = jax.jit(sharded)
     if block is simulated_on_chip:
@@ -108,8 +120,8 @@ def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
 
 
 def or_plain(program: Callable[..., Any], plain: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """A program of the kernel on the chip; where it fails in the first call, or says something else, what `plain` gives
-    takes its place."""
+    """A program of the kernel on the chip; where it fails in the first call, or says something else of paths that it
+    does not give up, what `plain` gives takes its place."""
     chosen: Callable[..., Any] | None = None
 
     def call(*given: Any) -> Any:
@@ -130,10 +142,11 @@ def or_plain(program: Callable[..., Any], plain: Callable[[], Callable[..., Any]
 def _wrong(program: Callable[..., Any], given: tuple[Any, ...], expected: Any) -> str:
     """What is wrong with what the kernel makes of some paths, as a clause; nothing where volumes of all hours agree."""
     try:
-        found = np.asarray(program(*given)["liquidation_volume"], np.float64)
+        found = program(*given)
+        known = ~np.asarray(found[GIVEN_UP])
     except Exception as error:  # Of what a compiler may raise, nothing is known in advance.
         return f"the kernel on the chip fails here ({(str(error) or type(error).__name__).splitlines()[0]})"
-    volumes = found, np.asarray(expected["liquidation_volume"], np.float64)
+    volumes = (np.asarray(x["liquidation_volume"], np.float64)[known] for x in (found, expected))
     ours, theirs = (x.sum(axis=(0, *range(2, x.ndim))) for x in volumes)
     apart = float(np.max(np.abs(ours - theirs)) / max(np.max(theirs), 1.0))
     return "" if apart <= _SAME else f"the kernel on the chip is off by {apart:.2g} of an hour's volume"

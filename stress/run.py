@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -21,10 +20,11 @@ import numpy as np
 from stress.behaviour import NO_INFLOW
 from stress.config import Run, config_json, digest, input_digests
 from stress.devices import Devices, Kind, choose, precise
-from stress.on_chip import block_of
+from stress.fast import NAMES, block_of
 from stress.policies import POLICIES
-from stress.programs import Block, mesh_of, program_of
+from stress.programs import GIVEN_UP, Block, mesh_of, program_of, simulated
 from stress.results import coords, dataset, kept_of, open_run
+from stress.sampling import group_of
 from stress.spec import RunError
 from stress.store import Store, read_attributes
 from stress.variables import Variable
@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Called with paths done and paths in all."""
+Start = Callable[[np.ndarray, np.ndarray, np.uint32], Any]
+"""Given the numbers of some paths, which of them are wanted, and the seed, returns their arrays while they are still
+being made."""
+_AGAIN = 256
+"""Paths of a block that is done again, at least: mostly there are few, and a block has its price."""
+_WAITING = 8192
+"""Paths that wait at most for one another."""
 
 
 def default_store(run: Run, folder: Path = Path("runs")) -> Path:
@@ -74,7 +81,7 @@ def run(
     devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    attrs = provenance(config, key, simulation.devices)
+    attrs = provenance(config, key, simulation.devices) | {"kernel": simulation.kernel}
     store = open_store(path, kept_of(config), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
@@ -187,11 +194,14 @@ class Simulation:
 
     config: Run
     devices: Devices
+    kernel: str
+    """Which program computes the paths, by its name in `fast.NAMES`; others have none."""
     size: int
     """Paths in a block, of which every device computes one at a time."""
-    start: Callable[..., Any]
-    """Given the first path of each device's block, and a seed or the config's, returns their arrays while they are
-    still being made."""
+    start: Start
+    again: Start
+    """The same by the plain program, of blocks of `again_size` paths: what a fast kernel has given up."""
+    again_size: int
 
     @classmethod
     def of(cls, config: Run, devices: Devices, block: Block | None = None) -> Simulation:
@@ -200,38 +210,86 @@ class Simulation:
         Args:
             config: The run.
             devices: Those to use.
-            block: What is computed; by default everything of a run, by the kernel of a GPU where it knows the run.
+            block: What is computed; by default everything of a run, by a fast kernel where one knows the run.
         """
         import jax
         from jax.sharding import NamedSharding, PartitionSpec
 
         built, world, size = laid_out(config, devices)
-        program = program_of(block or block_of(built, devices), devices, size)
+        block = block or block_of(built, devices)
         arrays = world, built.ladders, built.shock, built.accounts
         fixed = jax.device_put(arrays, NamedSharding(mesh_of(devices), PartitionSpec()))
 
-        def start(firsts: np.ndarray, seed: int = config.seed) -> Any:
-            return program(firsts.astype(np.int32), np.int32(config.paths), np.uint32(seed), *fixed)
+        def starts(block: Block, size: int) -> Start:
+            program = program_of(block, devices, size)
+            return lambda numbers, wanted, seed: program(numbers, wanted, seed, *fixed)
 
-        return cls(config, devices, size, start)
+        again = max(_AGAIN, group_of(config.sampling))
+        starting = starts(block, size), starts(simulated, again)
+        return cls(config, devices, NAMES.get(block, ""), size, *starting, again)
 
     def seeded(self, seed: int) -> Simulation:
         """The same run with another seed."""
-        config = self.config.model_copy(update={"seed": seed})
-        return replace(self, config=config, start=partial(self.start, seed=seed))
+        return replace(self, config=self.config.model_copy(update={"seed": seed}))
 
     def compute(self, wanted: Sequence[int]) -> Iterator[Any]:
         """Arrays of the blocks of some chunks, in their order, a block for each device at a time, while they are still
-        being made; the last may hold some that nobody wants."""
+        being made; the last may hold some that nobody wants. What a fast kernel has given up is named, and not done."""
         firsts = np.concatenate([self._firsts(i) for i in wanted])
-        devices = len(self.devices.all)
-        for k in range(0, len(firsts), devices):
-            some = firsts[k : k + devices]
-            beyond = np.full(devices - len(some), self.config.paths)
-            yield self.start(np.concatenate([some, beyond]))
+        numbers = (firsts[:, None] + np.arange(self.size)).ravel()
+        yield from self._compute(self.start, self.size, numbers, numbers < self.config.paths)
+
+    def _compute(self, start: Start, size: int, numbers: np.ndarray, wanted: np.ndarray) -> Iterator[Any]:
+        """Arrays of paths by their numbers, a block of so many for each device at a time."""
+        together, seed = size * len(self.devices.all), np.uint32(self.config.seed)
+        for k in range(0, len(numbers), together):
+            some, live = numbers[k : k + together], wanted[k : k + together]
+            filled = np.arange(together) % len(some)
+            yield start(some[filled].astype(np.int32), live[filled] & (np.arange(together) < len(some)), seed)
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-        """Arrays of each chunk, paths first; the next ones are computed while one is being written."""
+        """Arrays of each chunk, paths first; the next ones are computed while one is being written.
+
+        Chunks wait for one another where a fast kernel has given up some of their paths, so that these are done again
+        together.
+        """
+        waiting: list[tuple[int, Any, np.ndarray]] = []
+        for i, arrays in self._chunks(wanted):
+            given_up = arrays.pop(GIVEN_UP, ()) if isinstance(arrays, dict) else ()
+            lost = i * self.config.chunk + np.flatnonzero(given_up)
+            waiting.append((i, arrays, lost))
+            many, full = sum(len(lost) for _, _, lost in waiting), self.again_size * len(self.devices.all)
+            if many == 0 or many >= full or len(waiting) * self.config.chunk >= _WAITING:
+                yield from self._mended(waiting)
+                waiting = []
+        yield from self._mended(waiting)
+
+    def chunk(self, i: int) -> Any:
+        """Arrays of one chunk, paths first."""
+        return next(self.chunks([i]))[1]
+
+    def do_again(self, lost: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
+        """Arrays of some paths by the plain program, as from `compute`, and the numbers of these: those that depend on
+        one another are drawn together."""
+        group = group_of(self.config.sampling)
+        numbers = (np.unique(lost // group)[:, None] * group + np.arange(group)).ravel()
+        return numbers, self._compute(self.again, self.again_size, numbers, np.isin(numbers, lost))
+
+    def _mended(self, waiting: Sequence[tuple[int, Any, np.ndarray]]) -> Iterator[tuple[int, Any]]:
+        """Chunks, with what was lost of them done again from the start: paths are keyed, so they are the same paths."""
+        import jax
+
+        numbers, done = self.do_again(np.concatenate([np.zeros(0, int), *(lost for _, _, lost in waiting)]))
+        parts = list(map(jax.device_get, done))
+        for i, arrays, mine in waiting:
+            if mine.size:
+                place, source = mine - i * self.config.chunk, np.searchsorted(numbers, mine)
+                for name, values in arrays.items():
+                    values[place] = np.concatenate([part[name] for part in parts])[source]
+            yield i, arrays
+
+    def _chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Arrays of each chunk, paths first, and which of these are given up, where any may be."""
         import jax
 
         if not wanted:
@@ -249,10 +307,6 @@ class Simulation:
                     blocks.append(jax.tree.map(lambda x, mine=mine: x[mine], got))
             parts = [blocks.popleft() for _ in self._firsts(i)]
             yield i, jax.tree.map(lambda *x, stop=stop: np.concatenate(x)[:stop], *parts)
-
-    def chunk(self, i: int) -> Any:
-        """Arrays of one chunk, paths first."""
-        return next(self.chunks([i]))[1]
 
     def _firsts(self, i: int) -> np.ndarray:
         """First path of each block of chunk `i`."""

@@ -24,7 +24,7 @@ from stress.build import build
 from stress.cli import app
 from stress.config import Run
 from stress.devices import choose
-from stress.on_chip import missing
+from stress.fast import missing
 from stress.run import Simulation, simulate_in_memory
 from stress.scenarios import Prescribed
 from stress.spec import RunError

@@ -2,8 +2,8 @@
 
 One program of the kernel has a block of paths, a thread for each asset of a path, and goes through all steps; only
 reports leave it. It knows the order book, funding and pools that pay. A path that meets more, an order that the book
-does not take whole, a queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up,
-and `simulate` does it again from the start: paths are keyed, so it is the same path.
+does not take whole, a queue, a pool that is exhausted or so far drawn down that deleveraging may begin, is given up:
+`simulate` can do it again from the start, as paths are keyed.
 
 The kernel is written in Pallas for its Triton backend: what looks up numbers of a table by threads of their own is not
 to be had in that of Mosaic.
@@ -26,41 +26,25 @@ from stress_kernels.chip_report import outputs_of
 from stress_kernels.chip_tables import Sizes, Tables, sizes_of, tables_of
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import open_stocks
-from stress_kernels.rows import those_first
-from stress_kernels.simulate import Outputs, simulate
+from stress_kernels.simulate import Outputs
 from stress_kernels.world import World
 
 LANES = 32
 """Paths of a block, and threads of a warp. More paths would wait for the one with the most rounds. Not measured."""
-_AGAIN = 4096
-"""Paths that are done again together."""
 
 
-def simulate_on_chip(
-    exogenous: Float[Array, "step a p"],
-    ladders: Ladders,
-    world: World,
-    *,
-    lanes: int = LANES,
-    interpret: bool = False,
-) -> Outputs:
-    """As `simulate`, of paths on ladders alone.
+def on_chip(
+    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, *, lanes: int = LANES, interpret: bool = False
+) -> tuple[Outputs, Bool[Array, " p"]]:
+    """What the kernel says of all paths, and which of them it has given up.
 
     Args:
         exogenous: Log index without impact after each step, relative to the start.
         ladders: With triggers at the centres of their cells, one of each side.
-        world: Without anything that `missing` names.
+        world: Without anything that `stress.fast.missing` names.
         lanes: Paths of a block, a power of two.
         interpret: Run the kernel as ordinary array programs, block after block: slow, for tests.
     """
-    outputs, unknown = on_chip(exogenous, ladders, world, lanes=lanes, interpret=interpret)
-    return done_again(outputs, unknown, exogenous, ladders, world)
-
-
-def on_chip(
-    exogenous: Float[Array, "step a p"], ladders: Ladders, world: World, *, lanes: int, interpret: bool = False
-) -> tuple[Outputs, Bool[Array, " p"]]:
-    """What the kernel says of all paths, and which of them it has given up."""
     _, assets, paths = exogenous.shape
     sizes = sizes_of(ladders, world, lanes, interpret=interpret)
     tables = tables_of(ladders, world, open_stocks(ladders, None, world, 1), sizes)
@@ -103,28 +87,3 @@ def _all(axes: int, block: Array) -> tuple[Any, ...]:
 
 def _mine(before: int, block: Array) -> tuple[Any, ...]:
     return (*(0,) * before, block)
-
-
-def done_again(
-    outputs: Outputs, unknown: Bool[Array, " p"], exogenous: Float[Array, "step a p"], ladders: Ladders, world: World
-) -> Outputs:
-    """Simulate the paths that the kernel has given up, some at a time, from the start."""
-    paths = unknown.size
-    some, wanted = min(paths, _AGAIN), jnp.sum(unknown, dtype=jnp.int32)
-    order = jnp.pad(those_first(unknown), (0, -paths % some))
-
-    def more(carry: tuple[Array, Outputs]) -> Array:
-        return carry[0] < wanted
-
-    def turn(carry: tuple[Array, Outputs]) -> tuple[Array, Outputs]:
-        start, outputs = carry
-        place = start + jnp.arange(some, dtype=jnp.int32)
-        chosen = order[place]
-        # Those that only fill up stand still, and nothing of them is kept.
-        log = jnp.where(place < wanted, exogenous[..., chosen], 0.0)
-        back = jnp.where(place < wanted, chosen, paths)
-        anew = simulate(log, ladders, world)
-        put = {name: x.at[..., back].set(anew[name], mode="drop") for name, x in outputs.items()}
-        return start + some, put
-
-    return jax.lax.while_loop(more, turn, (jnp.int32(0), outputs))[1]

@@ -34,7 +34,12 @@ Steps = tuple[Array, Array, Mood]
 
 def path_keys(seed: Array, first: Array, count: int) -> Array:
     """Random keys of paths first, first + 1, ...: path i draws from fold_in(key(seed), i), whoever runs it."""
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(first + jnp.arange(count))
+    return keys_of(seed, first + jnp.arange(count))
+
+
+def keys_of(seed: Array, numbers: Int[Array, " p"]) -> Array:
+    """Random keys of paths by their numbers."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(numbers)
 
 
 def simulate(

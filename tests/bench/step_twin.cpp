@@ -7,8 +7,7 @@
 // round. Prints the seconds, input and output not counted, and writes hourly sums of every market and path.
 //
 // Left out, as the scenario never needs it: funding, queue, auction, takeover, deleveraging, empty pools, the ledger,
-// extremes of prices and funds, numbers of accounts. Vectors are of 16 numbers, and slow where a machine has narrower
-// ones only.
+// extremes of prices and funds, numbers of accounts.
 #include <omp.h>
 
 #include <algorithm>
@@ -19,9 +18,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <vector>
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
+
+#include "native_vectors.hpp"
 
 #ifndef VENUES
 #define VENUES 3
@@ -36,92 +34,10 @@
 #define BLOCK 512
 #endif
 
-constexpr int V = VENUES, A = ASSETS, E = ENTRIES, M = V * A, B = BLOCK, L = 16, C = 6, COLUMNS = 16;
+constexpr int V = VENUES, A = ASSETS, E = ENTRIES, M = V * A, B = BLOCK, C = 6, COLUMNS = 16;
 constexpr int WIDTH = B + L;  // lanes from B on are nobody's: lists are filled up with them
 static_assert(B % L == 0 && M <= 2 * L, "whole vectors; markets fit a table");
 enum Rule { MEDIAN, INDEX_AVERAGE, LAST, INDEX };
-
-using F = float __attribute__((vector_size(4 * L)));
-using I = int32_t __attribute__((vector_size(4 * L)));
-using Unaligned = float __attribute__((vector_size(4 * L), aligned(4), may_alias));
-using UnalignedInt = int32_t __attribute__((vector_size(4 * L), aligned(4), may_alias));
-
-static const I IOTA = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-
-static inline F all(float x) { return F{} + x; }
-static inline F load(const float* x) { return *reinterpret_cast<const Unaligned*>(x); }
-static inline I load(const int32_t* x) { return *reinterpret_cast<const UnalignedInt*>(x); }
-static inline void store(float* x, F y) { *reinterpret_cast<Unaligned*>(x) = y; }
-static inline F larger(F x, F y) { return x > y ? x : y; }
-static inline F smaller(F x, F y) { return x < y ? x : y; }
-static inline F magnitude(F x) { return (F)((I)x & 0x7fffffff); }
-static inline F signed_as(F size, F x) { return (F)((I)size | ((I)x & int32_t(0x80000000))); }
-
-#ifdef __AVX512F__
-static inline F gather(const float* t, I i) { return (F)_mm512_i32gather_ps((__m512i)i, t, 4); }
-static inline I gather(const int32_t* t, I i) { return (I)_mm512_i32gather_epi32((__m512i)i, t, 4); }
-static inline void scatter(float* t, I i, F x) { _mm512_i32scatter_ps(t, (__m512i)i, (__m512)x, 4); }
-static inline void scatter(int32_t* t, I i, I x) { _mm512_i32scatter_epi32(t, (__m512i)i, (__m512i)x, 4); }
-static inline unsigned bits(I mask) { return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask); }
-static inline I nearest(F x) { return (I)_mm512_cvtps_epi32((__m512)x); }
-static inline int put(int32_t* list, I x, unsigned chosen) {
-    _mm512_storeu_si512(list, _mm512_maskz_compress_epi32(__mmask16(chosen), (__m512i)x));
-    return __builtin_popcount(chosen);
-}
-#else
-static inline F gather(const float* t, I i) {
-    F x;
-    for (int l = 0; l < L; ++l) x[l] = t[i[l]];
-    return x;
-}
-static inline I gather(const int32_t* t, I i) {
-    I x;
-    for (int l = 0; l < L; ++l) x[l] = t[i[l]];
-    return x;
-}
-static inline void scatter(float* t, I i, F x) {
-    for (int l = 0; l < L; ++l) t[i[l]] = x[l];
-}
-static inline void scatter(int32_t* t, I i, I x) {
-    for (int l = 0; l < L; ++l) t[i[l]] = x[l];
-}
-static inline unsigned bits(I mask) {
-    unsigned x = 0;
-    for (int l = 0; l < L; ++l) x |= unsigned(mask[l] != 0) << l;
-    return x;
-}
-static inline I nearest(F x) { return __builtin_convertvector(x + signed_as(all(0.5f), x), I); }
-static inline int put(int32_t* list, I x, unsigned chosen) {
-    int n = 0;
-    for (; chosen; chosen &= chosen - 1) list[n++] = x[__builtin_ctz(chosen)];
-    return n;
-}
-#endif
-
-// Binary logarithm of x > 0: exponent, and the series of artanh over a mantissa in [0.7, 1.4].
-static inline F log2_of(F x) {
-    const I shift = ((I)x - 0x3f3504f3) >> 23;
-    const F m = (F)((I)x - (shift << 23)), s = (m - 1) / (m + 1), t = s * s;
-    const F series = 1 + t * (1 / 3.0f + t * (1 / 5.0f + t * (1 / 7.0f + t * (1 / 9.0f))));
-    return __builtin_convertvector(shift, F) + 2.885390082f * s * series;
-}
-
-// 2^x - 1, good to the last bits near 0.
-static inline F exp2m1(F x) {
-    x = larger(smaller(x, all(126.0f)), all(-126.0f));
-    const I whole = nearest(x);
-    const F f = (x - __builtin_convertvector(whole, F)) * 0.6931471806f;
-    const F tail = 1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f + f / 5040));
-    const F p = f * (1 + f * (1 / 2.0f + f * (1 / 6.0f + f * tail)));
-    const F two = (F)((whole + 127) << 23);
-    return two * p + (two - 1);
-}
-static inline F expm1_of(F x) { return exp2m1(x * 1.442695041f); }
-static inline F log_of(F x) { return log2_of(x) * 0.6931471806f; }
-static inline F power(F x, float exponent) {
-    const I some = x > 1e-37f;
-    return some ? exp2m1(exponent * log2_of(some ? x : all(1.0f))) + 1 : F{};
-}
 
 struct Parameters {
     int paths, steps, steps_per_hour, rounds, rungs, cells, window, lag;
@@ -176,19 +92,6 @@ struct Table {
     F at(I m) const { return __builtin_shuffle(load(x), load(x + L), m); }
     template <class T> void fill(int m, T value) { x[m] = float(value); }
 };
-
-// Rows to columns: four perfect shuffles.
-static inline void transpose(F (&x)[L]) {
-    const I first = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23}, second = first + 8;
-    for (int turn = 0; turn < 4; ++turn) {
-        F y[L];
-        for (int i = 0; i < L / 2; ++i) {
-            y[2 * i] = __builtin_shuffle(x[i], x[i + L / 2], first);
-            y[2 * i + 1] = __builtin_shuffle(x[i], x[i + L / 2], second);
-        }
-        for (int i = 0; i < L; ++i) x[i] = y[i];
-    }
-}
 
 // What a list's look-ups need of each market.
 struct Markets {

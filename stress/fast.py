@@ -1,7 +1,8 @@
-"""Which runs go through the kernel that keeps paths on the chip of a GPU, and what others have that it does not know.
+"""Which runs go through a fast kernel, and what others have that these do not know.
 
-The environment variable LIQSTRESS_CHIP changes what is chosen: `off` never takes the kernel, `interpret` takes it on
-any device, as ordinary array programs, which is slow and for tests.
+There are two, which know the same: one that keeps paths on the chip of a GPU (`stress_kernels.chip`), and one for the
+cores of a CPU (`stress_kernels.native`). The environment variable LIQSTRESS_KERNEL changes what is chosen: `plain`
+never takes them, `interpret` takes that of a GPU on any device, as ordinary array programs: slow, for tests.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stress import native
 from stress.devices import Devices
-from stress.programs import Block, interpreted, simulated, simulated_on_chip
+from stress.programs import Block, interpreted, simulated, simulated_natively, simulated_on_chip
 from stress.spec import InputError
 
 if TYPE_CHECKING:
     from stress.build import Built
 
-SWITCH = "LIQSTRESS_CHIP"
+SWITCH = "LIQSTRESS_KERNEL"
+NAMES = {
+    simulated: "plain",
+    simulated_natively: "native",
+    simulated_on_chip: "chip",
+    interpreted: "chip, interpreted",
+}
+"""Of the programs, for stores."""
 _OLDEST = 8.0
 """Compute capability of the GPUs that the kernel's compiler knows: Ampere and later."""
 
@@ -26,22 +35,24 @@ _OLDEST = 8.0
 def block_of(built: Built, devices: Devices) -> Block:
     """The program for a run's blocks of paths."""
     wish = os.environ.get(SWITCH, "")
-    if wish not in ("", "off", "interpret"):
-        raise InputError(f"{SWITCH} is {wish!r}, expected 'off' or 'interpret'. Unset it to have a run choose.")
-    if wish == "off" or missing(built):
+    if wish not in ("", "plain", "interpret"):
+        raise InputError(f"{SWITCH} is {wish!r}, expected 'plain' or 'interpret'. Unset it to have a run choose.")
+    if wish == "plain" or missing(built):
         return simulated
     if wish == "interpret":
         return interpreted
+    if devices.kind == "cpu":
+        return simulated if native.lacking() else simulated_natively
     return simulated_on_chip if all(map(fits, devices.all)) else simulated
 
 
 def fits(device: Any) -> bool:
-    """Whether a device is one for which the kernel can be compiled."""
+    """Whether a device is one for which the kernel of a GPU can be compiled."""
     return device.platform == "gpu" and float(getattr(device, "compute_capability", 0)) >= _OLDEST
 
 
 def missing(built: Built) -> list[str]:
-    """What of a run the kernel does not know, for people; nothing where it knows all."""
+    """What of a run the kernels do not know, for people; nothing where they know all."""
     import jax
 
     world, ladders = built.world, built.ladders
