@@ -374,7 +374,12 @@ def print_table(timed: list[Timed], out: Console) -> None:
     out.print(
         "Phases (random numbers, dense update, events; writing beside them) and floor in ns a path-step: a step of"
     )
-    out.print(f"all markets of one path. Device: {timed[0].device}.")
+    out.print(f"all markets of one path. Device: {timed[0].device}; kernel: {timed[0].kernel}.")
+    for each in timed:
+        if each.given_up:
+            out.print(
+                f"{each.case}: {each.given_up:.1%} of the paths were given up and done again by the plain program."
+            )
     out.print("On a GPU, liqstress bench --chip times the kernel that runs take there beside the plain program.")
     _print_twins(timed, out)
 

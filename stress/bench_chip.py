@@ -157,8 +157,8 @@ def traffic(config: Run) -> float:
     looked at; a sample of the basis into the mark's average and another one out of it; and its part of the report."""
     import jax
     from stress_kernels.chip import LANES
-    from stress_kernels.chip_boards import report_of
-    from stress_kernels.chip_tables import sizes_of
+    from stress_kernels.day_report import report_of
+    from stress_kernels.day_tables import sizes_of
 
     built = build(config)
     sizes = sizes_of(built.ladders, built.world, LANES, interpret=False)

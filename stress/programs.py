@@ -116,7 +116,7 @@ def program_of(block: Block, devices: Devices, size: int) -> Callable[..., Any]:
     program = jax.jit(sharded)
     if block is simulated_on_chip:
         return or_plain(program, lambda: program_of(simulated, devices, size))
-    return _kept(program, devices, size) if block is simulated else program
+    return _kept(program, block, devices, size) if block in (simulated, simulated_natively) else program
 
 
 def or_plain(program: Callable[..., Any], plain: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
@@ -152,7 +152,7 @@ def _wrong(program: Callable[..., Any], given: tuple[Any, ...], expected: Any) -
     return "" if apart <= _SAME else f"the kernel on the chip is off by {apart:.2g} of an hour's volume"
 
 
-def _kept(program: Callable[..., Any], devices: Devices, size: int) -> Callable[..., Any]:
+def _kept(program: Callable[..., Any], block: Block, devices: Devices, size: int) -> Callable[..., Any]:
     """The same program, lowered at its first use on any machine with this cache."""
     import jax
 
@@ -160,7 +160,8 @@ def _kept(program: Callable[..., Any], devices: Devices, size: int) -> Callable[
 
     def call(*given: Any) -> Any:
         leaves, structure = jax.tree.flatten(given)
-        key = _key(structure, [(x.shape, x.dtype) for x in leaves], devices.kind, len(devices.all), size)
+        shapes = [(x.shape, x.dtype) for x in leaves]
+        key = _key(block.__name__, structure, shapes, devices.kind, len(devices.all), size)
         if key not in lowered:
             lowered[key] = jax.jit(_exported(program, structure, leaves, cache_folder().parent / "lowered" / key).call)
         return lowered[key](*leaves)
@@ -172,11 +173,12 @@ def _exported(program: Callable[..., Any], structure: Any, leaves: list[Any], fi
     """What a file holds of a program of leaves; made, and kept there, where it holds nothing."""
     import jax
     from jax import export
+    from stress_kernels.native import TARGET
 
     with contextlib.suppress(Exception):  # Of what is not as it was written, no error is known in advance.
         return export.deserialize(bytearray(file.read_bytes()))
-    # What layouts mean may change between versions of JAX, and so may the key.
-    unchecked = [export.DisabledSafetyCheck.custom_call("LayoutConstraint")]
+    # What these mean may change between versions of JAX and of ours, and so does the key.
+    unchecked = [export.DisabledSafetyCheck.custom_call(name) for name in ("LayoutConstraint", TARGET)]
     flat = jax.jit(lambda *leaves: program(*jax.tree.unflatten(structure, leaves)))
     made = export.export(flat, disabled_checks=unchecked)(*leaves)
     with contextlib.suppress(OSError):  # A cache that cannot be written makes the next start slower.

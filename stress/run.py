@@ -42,6 +42,8 @@ Start = Callable[[np.ndarray, np.ndarray, np.uint32], Any]
 being made."""
 _AGAIN = 256
 """Paths of a block that is done again, at least: mostly there are few, and a block has its price."""
+_NOBODY = -1
+"""In place of a path's number: nobody wants it, it fills up a block."""
 _WAITING = 8192
 """Paths that wait at most for one another."""
 
@@ -237,15 +239,16 @@ class Simulation:
         being made; the last may hold some that nobody wants. What a fast kernel has given up is named, and not done."""
         firsts = np.concatenate([self._firsts(i) for i in wanted])
         numbers = (firsts[:, None] + np.arange(self.size)).ravel()
-        yield from self._compute(self.start, self.size, numbers, numbers < self.config.paths)
+        numbers = np.pad(numbers, (0, -len(numbers) % (self.size * len(self.devices.all))), constant_values=_NOBODY)
+        wanted_paths = (numbers != _NOBODY) & (numbers < self.config.paths)
+        return self._compute(self.start, self.size, numbers, wanted_paths)
 
     def _compute(self, start: Start, size: int, numbers: np.ndarray, wanted: np.ndarray) -> Iterator[Any]:
         """Arrays of paths by their numbers, a block of so many for each device at a time."""
         together, seed = size * len(self.devices.all), np.uint32(self.config.seed)
         for k in range(0, len(numbers), together):
-            some, live = numbers[k : k + together], wanted[k : k + together]
-            filled = np.arange(together) % len(some)
-            yield start(some[filled].astype(np.int32), live[filled] & (np.arange(together) < len(some)), seed)
+            some = slice(k, k + together)
+            yield start(numbers[some].astype(np.int32), wanted[some], seed)
 
     def chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Arrays of each chunk, paths first; the next ones are computed while one is being written.
@@ -269,23 +272,39 @@ class Simulation:
         return next(self.chunks([i]))[1]
 
     def do_again(self, lost: np.ndarray) -> tuple[np.ndarray, Iterator[Any]]:
-        """Arrays of some paths by the plain program, as from `compute`, and the numbers of these: those that depend on
-        one another are drawn together."""
-        group = group_of(self.config.sampling)
-        numbers = (np.unique(lost // group)[:, None] * group + np.arange(group)).ravel()
-        return numbers, self._compute(self.again, self.again_size, numbers, np.isin(numbers, lost))
+        """Some paths by the plain program, dealt out to the devices; those that depend on one another stay together.
+
+        Args:
+            lost: Their numbers, each once, ascending.
+
+        Returns:
+            Where each of them lies in what comes, and arrays as from `compute`.
+        """
+        group, devices = group_of(self.config.sampling), len(self.devices.all)
+        groups = np.unique(lost // group)
+        blocks = -(-len(groups[::devices]) * group // self.again_size)
+        numbers = np.full((devices, blocks * self.again_size), _NOBODY)
+        for k in range(devices):
+            mine = (groups[k::devices, None] * group + np.arange(group)).ravel()
+            numbers[k, : len(mine)] = mine
+        numbers = numbers.reshape(devices, blocks, self.again_size).swapaxes(0, 1).ravel()
+        wanted = np.isin(numbers, lost)
+        places = np.flatnonzero(wanted)
+        done = self._compute(self.again, self.again_size, numbers, wanted)
+        return places[np.argsort(numbers[places])], done
 
     def _mended(self, waiting: Sequence[tuple[int, Any, np.ndarray]]) -> Iterator[tuple[int, Any]]:
         """Chunks, with what was lost of them done again from the start: paths are keyed, so they are the same paths."""
         import jax
 
-        numbers, done = self.do_again(np.concatenate([np.zeros(0, int), *(lost for _, _, lost in waiting)]))
+        lost = np.concatenate([np.zeros(0, int), *(lost for _, _, lost in waiting)])
+        places, done = self.do_again(lost)
         parts = list(map(jax.device_get, done))
         for i, arrays, mine in waiting:
             if mine.size:
-                place, source = mine - i * self.config.chunk, np.searchsorted(numbers, mine)
+                source = places[np.searchsorted(lost, mine)]
                 for name, values in arrays.items():
-                    values[place] = np.concatenate([part[name] for part in parts])[source]
+                    values[mine - i * self.config.chunk] = np.concatenate([part[name] for part in parts])[source]
             yield i, arrays
 
     def _chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:

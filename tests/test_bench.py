@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stress_kernels.chip_boards import report_of
-from stress_kernels.chip_tables import sizes_of
+from stress_kernels.day_report import report_of
+from stress_kernels.day_tables import sizes_of
 from typer.testing import CliRunner
 
 from stress import bench, bench_chip, bench_peer, console

@@ -50,7 +50,7 @@ def postings() -> Iterator[tuple[Site, str]]:
     """Every posting in the source of the kernels: where it stands and how it reads.
 
     That is every call of `Sum.add`, and of `receive`, which puts amounts into the currency of each market. Those of the
-    kernel on the chip are compared with these in `test_chip.py`: residual, stocks and funds.
+    fast kernels are compared with these in `test_fast.py`: residual, stocks and funds.
     """
     for file in sorted(Path(str(stress_kernels.__file__)).parent.rglob("*.py")):
         if file.stem.startswith("chip"):

@@ -20,10 +20,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.chip_boards import Report, boards_of, report_of
+from stress_kernels.chip_boards import boards_of
 from stress_kernels.chip_day import day
-from stress_kernels.chip_report import outputs_of
-from stress_kernels.chip_tables import Sizes, Tables, sizes_of, tables_of
+from stress_kernels.day_report import Report, outputs_of, report_of
+from stress_kernels.day_tables import Sizes, Tables, sizes_of, tables_of
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.simulate import Outputs

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jaxtyping import Array
 
-from stress_kernels.chip_boards import Boards, Memories, Report
+from stress_kernels.chip_boards import Boards, Memories
 from stress_kernels.chip_memory import add, add_sum, some, tile
 from stress_kernels.chip_orders import sync
 from stress_kernels.chip_prices import Prices, Tile, Tiles, basis_of, exogenous, quote, reached
 from stress_kernels.chip_round import Cascade, Held, State, is_busy, observed, one_round
-from stress_kernels.chip_tables import Sizes, Tables
+from stress_kernels.day_report import Report
+from stress_kernels.day_tables import Sizes, Tables
 from stress_kernels.money import Sum
 
 

@@ -10,7 +10,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.chip_tables import Sizes
+from stress_kernels.day_tables import Sizes
 from stress_kernels.money import Sum
 
 

@@ -15,7 +15,7 @@ from jax.experimental.pallas import triton
 from jaxtyping import Array, Float, Int
 
 from stress_kernels.chip_boards import Boards, Memories
-from stress_kernels.chip_tables import Sizes, Tables
+from stress_kernels.day_tables import Sizes, Tables
 from stress_kernels.ladder import ACCOUNTS, CLASSES, COLUMNS
 from stress_kernels.price import mean_power, signed_power
 

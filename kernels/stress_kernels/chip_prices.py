@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from stress_kernels.chip_boards import Memories
 from stress_kernels.chip_orders import place_of
-from stress_kernels.chip_tables import Sizes
+from stress_kernels.day_tables import Sizes
 from stress_kernels.price import depth_divisor, signed_power
 from stress_kernels.world import MARK_INDEX, MARK_INDEX_AVERAGE, MARK_LAST
 

@@ -13,7 +13,7 @@ from stress_kernels.chip_boards import Boards, Memories
 from stress_kernels.chip_memory import add, add_sum, extend, some, tile
 from stress_kernels.chip_orders import Lanes, close_orders, sync
 from stress_kernels.chip_prices import Prices, Tile, Tiles, basis_of, quote, reached
-from stress_kernels.chip_tables import Sizes
+from stress_kernels.day_tables import Sizes
 from stress_kernels.money import Sum
 
 

@@ -36,7 +36,7 @@ struct Sizes {
     int markets() const { return venues * assets; }
 };
 
-// As `chip_tables.Tables`, in its order; numbers of assets come last.
+// As `day_tables.Tables`, in its order; numbers of assets come last.
 struct Tables {
     const float *log, *impact;
     const int32_t* first;
@@ -167,6 +167,7 @@ struct Block {
     int first = 0, lanes = 0;
 
     Board u_local, basis, total, premium, mark, shift, basis_low, basis_high, used, first_round;  // by market
+    Board moved_to, basis_after;  // by market: where an order alone in its market and round leads
     Board u_global, push, index, depth, index_low, index_high;                      // by asset
     Board next[2];                                                                   // by market: log marks
     std::vector<int32_t> reach[2];
@@ -175,23 +176,27 @@ struct Block {
     Board peak, drawdown, fund_low, received, lacked, gross;  // by pool; of cash and coins
     std::vector<float> ring;
     std::vector<int32_t> list[2];  // market x W + lane of what is triggered
-    std::vector<uint16_t> hit;     // market, group of lanes
+    std::vector<uint16_t> hit, twice;  // market, group of lanes: on either side, and on both
     uint16_t known[GROUPS], live[GROUPS];
     int listed[2];
     float left, left_global;  // of an imbalance of 1
     bool shifted;             // whether any funding has been paid
     const float *now, *before;
     std::vector<float> inverse;  // of the samples in the average
-    std::vector<F> own;  // by asset, of 16 lanes
-    std::vector<F> pool_in, pool_out;  // by pool
+    // Of 16 lanes in a round: own pushes and whether anything is pressed, by asset; what pools get and pay.
+    std::vector<F> own;
+    std::vector<uint8_t> pressed;
+    std::vector<F> receipts, deficits;
+    std::vector<uint8_t> paying;
 
     Block(const Parameters& p, const Report& report)
         : P(p), of(p), to(report), V(p.n.venues), A(p.n.assets), M(p.M), u_local(M), basis(M), total(M), premium(M),
-          mark(M), shift(M), basis_low(M), basis_high(M), used(M), first_round(M), u_global(A), push(A), index(A), depth(A),
+          mark(M), shift(M), basis_low(M), basis_high(M), used(M), first_round(M), moved_to(M), basis_after(M), u_global(A), push(A), index(A), depth(A),
           index_low(A), index_high(A), next{Board(M), Board(M)}, sums(M * OF_HOUR), round(M * OF_ROUND), traders(2 * M), rest(M),
           traders_cash(V), rest_cash(V), cash(p.n.pools), peak(p.n.pools), drawdown(p.n.pools), fund_low(p.n.pools),
-          received(p.n.pools), lacked(p.n.pools), gross(2), ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS),
-          inverse(V), own(A), pool_in(p.n.pools), pool_out(p.n.pools) {
+          received(p.n.pools), lacked(p.n.pools), gross(2), ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS), twice(hit),
+          inverse(V), own(A), pressed(A), receipts(p.n.pools),
+          deficits(p.n.pools), paying(p.n.pools) {
         for (int s = 0; s < 2; ++s) reach[s].resize(size_t(M) * W), list[s].resize(size_t(M) * W + L);
     }
 
@@ -201,7 +206,7 @@ struct Block {
         first = path, lanes = count, shifted = false, left = left_global = 1;
         for (auto* x : {&u_local, &basis, &total, &premium, &mark, &shift, &used, &u_global, &push, &index, &depth})
             x->fill(0);
-        for (auto* x : {&sums, &round, &first_round, &drawdown, &received, &lacked}) x->fill(0);
+        for (auto* x : {&moved_to, &basis_after, &sums, &round, &first_round, &drawdown, &received, &lacked}) x->fill(0);
         std::fill(ring.begin(), ring.end(), 0.0f);
         std::fill_n(known, GROUPS, uint16_t(0xffff));
         for (int m = 0; m < M; ++m) {
@@ -246,7 +251,8 @@ struct Block {
     unsigned test(int m, int i, F at) {
         const unsigned down = bits(at <= load(next[0][m] + i)) & known[i / L];
         const unsigned up = bits(at >= load(next[1][m] + i)) & known[i / L];
-        hit[size_t(m) * GROUPS + i / L] = uint16_t(down | up);
+        const size_t here = size_t(m) * GROUPS + i / L;
+        hit[here] = uint16_t(down | up), twice[here] = uint16_t(down & up);
         if (down) listed[0] += put(&list[0][listed[0]], IOTA + (m * W + i), down);
         if (up) listed[1] += put(&list[1][listed[1]], IOTA + (m * W + i), up);
         return down | up;
@@ -391,6 +397,7 @@ struct Block {
         const F after_local = ul + by_local, after_global = ug + by_global;
         const F end_local = signed_as(power(magnitude(after_local), P.delta), after_local);
         const F end_global = signed_as(power(magnitude(after_global), P.delta), after_global);
+        scatter(moved_to.data(), key, after_local * (1 / left)), scatter(basis_after.data(), key, local * end_local);
         const F last = base + everywhere * end_global + local * end_local;
         const unsigned beyond = bits((sign * (last - (at + of.bound[s].at(m))) < 0) & (usd > 0));
         if (beyond) give_up(key - m * W, beyond);
@@ -461,18 +468,17 @@ struct Block {
     }
 
     // What a round has closed of 16 lanes moves imbalances; pools receive and pay.
-    unsigned press(int i, bool at_first) {
+    void press(int i, bool at_first) {
         const int g = i / L;
-        unsigned lost = 0, paying = 0, pressed = 0;
-        std::vector<F>& receipts = pool_in, &deficits = pool_out;
-        for (int f = 0; f < P.n.pools; ++f) receipts[f] = deficits[f] = F{};
+        unsigned lost = 0;
+        for (int f = 0; f < P.n.pools; ++f) receipts[f] = deficits[f] = F{}, paying[f] = 0;
         for (int a = 0; a < A; ++a) {
             F everywhere{};
-            unsigned any = 0;
+            pressed[a] = 0;
             for (int v = 0; v < V; ++v) {
                 const int m = v * A + a;
                 if (!hit[size_t(m) * GROUPS + g]) continue;
-                any = 1;
+                pressed[a] = 1;
                 F round[OF_ROUND];
                 take_round(m, i, round);
                 if (at_first) store(first_round[m] + i, load(first_round[m] + i) + round[IN_BOOK]);
@@ -482,18 +488,21 @@ struct Block {
                 everywhere += round[FLOW];
                 const I moved = round[FLOW] != 0;
                 const F was = load(u_local[m] + i), old = load(basis[m] + i);
-                const F ul = left * was + round[FLOW] * (1 / P.adv[m]);
-                store(u_local[m] + i, moved ? ul * (1 / left) : was);
-                const F b = signed_as((1 - P.rho) * P.coefficient[a] * power(magnitude(ul), P.delta), ul);
+                F u = load(moved_to[m] + i), b = load(basis_after[m] + i);
+                if (twice[size_t(m) * GROUPS + g]) {
+                    const F ul = left * was + round[FLOW] * (1 / P.adv[m]);
+                    u = ul * (1 / left);
+                    b = signed_as((1 - P.rho) * P.coefficient[a] * power(magnitude(ul), P.delta), ul);
+                }
+                store(u_local[m] + i, moved ? u : was);
                 const F anew = moved ? b : old;
                 widen(basis_low[m] + i, basis_high[m] + i, old), widen(basis_low[m] + i, basis_high[m] + i, anew);
                 store(basis[m] + i, anew);
                 if (P.pool[m] < 0) continue;
                 receipts[P.pool[m]] += round[RECEIVED], deficits[P.pool[m]] += round[LACKING];
-                paying |= 1u << P.pool[m];
+                paying[P.pool[m]] = 1;
             }
-            if (!any) continue;
-            pressed |= 1u << a;
+            if (!pressed[a]) continue;
             const I moved = everywhere != 0;
             const F was = load(u_global[a] + i), ug = left_global * was + everywhere * (1 / P.adv_global[a]);
             store(u_global[a] + i, moved ? ug * (1 / left_global) : was);
@@ -501,7 +510,7 @@ struct Block {
             store(push[a] + i, moved ? p : load(push[a] + i));
         }
         for (int f = 0; f < P.n.pools; ++f) {
-            if (!(paying >> f & 1)) continue;
+            if (!paying[f]) continue;
             store(received[f] + i, load(received[f] + i) + receipts[f]);
             store(lacked[f] + i, load(lacked[f] + i) + deficits[f]);
             cash.add(f, i, receipts[f]);
@@ -516,7 +525,6 @@ struct Block {
             if (P.share[f] <= 1) lost |= bits(equity <= (1 - P.share[f]) * top);
         }
         known[g] &= uint16_t(~lost);
-        return pressed;
     }
 
     // Take what a round has posted for a market and 16 lanes.
@@ -534,14 +542,14 @@ struct Block {
     }
 
     // New quotes of 16 lanes, and whom they trigger.
-    void quote_again(int i, unsigned pressed) {
+    void quote_again(int i) {
         for (int a = 0; a < A; ++a) own[a] = P.rho * load(push[a] + i);
         indices(i);
         unsigned any = 0;
         for (int a = 0; a < A; ++a)
             for (int v = 0; v < V; ++v) {
                 const int m = v * A + a;
-                if (!P.contagious && !(pressed >> a & 1)) continue;
+                if (!P.contagious && !pressed[a]) continue;
                 const F at = quote(v, load(index[a] + i), load(basis[m] + i), load(total[m] + i) * inverse[v]);
                 store(mark[m] + i, at);
                 any |= test(m, i, at);
@@ -561,7 +569,7 @@ struct Block {
                 listed[s] = 0;
             }
             for (int i = 0; i < lanes; i += L)
-                if (live[i / L]) quote_again(i, press(i, !r));
+                if (live[i / L]) press(i, !r), quote_again(i);
         }
     }
 

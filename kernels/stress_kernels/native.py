@@ -13,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from stress_kernels.chip_boards import report_of
-from stress_kernels.chip_report import outputs_of
-from stress_kernels.chip_tables import sizes_of, tables_of
+from stress_kernels.day_report import outputs_of, report_of
+from stress_kernels.day_tables import sizes_of, tables_of
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import open_stocks
 from stress_kernels.simulate import Outputs

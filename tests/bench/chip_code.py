@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax._src.pallas.triton import lowering
 from jax.sharding import AbstractDevice, AbstractMesh
 from stress_kernels.chip import LANES, on_chip
-from stress_kernels.chip_tables import sizes_of
+from stress_kernels.day_tables import sizes_of
 
 from stress.bench import cases
 from stress.build import build, on_device

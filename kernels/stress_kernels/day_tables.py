@@ -1,9 +1,10 @@
-"""What the kernel on the chip reads: sizes, parameters and tables.
+"""What the kernels that go through whole days read: sizes, parameters and tables.
 
-Inside the kernel every field is a reference to memory. A *tile* has the assets of one venue, or of one side of it, by
-the paths of a block; as tiles must have a power of two of numbers, assets that are not there fill them up: nobody holds
-or trades any. A thread has one number of every tile: so numbers of assets are given for all paths, and whatever is read
-or written begins at a lane that the compiler does not know, lest it deals out four paths to a thread.
+Inside that of a GPU every field is a reference to memory. A *tile* has the assets of one venue, or of one side of it,
+by the paths of a block; as tiles must have a power of two of numbers, assets that are not there fill them up: nobody
+holds or trades any. A thread has one number of every tile: so numbers of assets are given for all paths, and whatever
+is read or written begins at a lane that the compiler does not know, lest it deals out four paths to a thread. Where no
+tiles are needed there are as many assets as there are, and numbers for one path.
 Axes: `v` venue, `s` side, `a` asset of a tile, `f` pool, `k` ladder, `c` margin class, `p` path.
 """
 

@@ -1,22 +1,82 @@
-"""The kernel's report as the outputs of a run: the end of every hour as that of an hour of a path of its own."""
+"""What a kernel that goes through whole days says, and that as the outputs of a run: the end of every hour as that of
+an hour of a path of its own. Axes as in `day_tables.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from stress_kernels.chip_boards import Report
+from stress_kernels.day_tables import Place, Sizes
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import Stocks
 from stress_kernels.money import Sum
+from stress_kernels.pytree import pytree
 from stress_kernels.simulate import STATUS_NOT_FINITE, STATUS_OK, Outputs, open_carry, report
 from stress_kernels.state import Extremes, Hour, State
 from stress_kernels.world import LAYERS, World
 
 Rows = Float[Array, "hour row p"]
+
+
+@pytree
+class Report:
+    """What the kernel says of every hour (hour ... row p), and of the whole time."""
+
+    volume: Place
+    """By side [USD]."""
+    first_round: Place
+    """By market [USD]."""
+    accounts: Place
+    """By venue."""
+    deficit: Place
+    """By pool [USD]."""
+    surplus: Place
+    traders: Place
+    """By side at the end of the hour, as all stocks; high and low parts of sums, (hour 2 row p)."""
+    rest: Place
+    """By market."""
+    traders_cash: Place
+    """By venue."""
+    rest_cash: Place
+    gross: Place
+    """Of cash and of coins, (hour 2 p)."""
+    cash: Place
+    """Of pools, (hour 2 f p)."""
+    fund_low: Place
+    index: Place
+    mark: Place
+    index_low: Place
+    index_high: Place
+    basis_low: Place
+    basis_high: Place
+    drawdown: Place
+    """(f p)"""
+    unknown: Place
+    """1 where a path has met something that the kernel does not do, (1 p)."""
+
+
+def report_of(sizes: Sizes, paths: int, dtype: Any) -> Report:
+    """Shapes of the report of all paths."""
+
+    def hourly(*shape: int) -> Any:
+        return jax.ShapeDtypeStruct((sizes.hours, *shape, paths), dtype)
+
+    venues, assets, pools = hourly(sizes.venues), hourly(sizes.width), hourly(sizes.pools)
+    markets, cash = hourly(sizes.venues * sizes.width), hourly(2, sizes.venues)
+    return Report(
+        volume=hourly(sizes.rows), first_round=markets, accounts=venues, deficit=pools, surplus=pools,
+        traders=hourly(2, sizes.rows), rest=hourly(2, sizes.venues * sizes.width),
+        traders_cash=cash, rest_cash=cash, gross=hourly(2), cash=hourly(2, sizes.pools),
+        fund_low=pools, index=assets, mark=markets, index_low=assets, index_high=assets,
+        basis_low=markets, basis_high=markets,
+        drawdown=jax.ShapeDtypeStruct((sizes.pools, paths), dtype),
+        unknown=jax.ShapeDtypeStruct((1, paths), dtype),
+    )  # fmt: skip
 
 
 def outputs_of(said: Report, ladders: Ladders, world: World) -> Outputs:
