@@ -20,7 +20,7 @@ namespace ffi = xla::ffi;
 namespace {
 
 constexpr int C = 6, COLUMNS = 16, ACCOUNTS = 2 * C;  // of a row of a ladder
-constexpr int B = 512, W = B + L, GROUPS = W / L;      // lanes from B on are nobody's: lists are filled up with them
+constexpr int B = 256, W = B + L, GROUPS = W / L;      // lanes from B on are nobody's: lists are filled up with them
 constexpr float NEVER = 1e9f;
 enum Rule { MEDIAN, INDEX_AVERAGE, LAST, INDEX };
 
@@ -247,6 +247,9 @@ struct Block {
         known[i / L] &= uint16_t(bits(sound));
     }
 
+    // Bases of 16 lanes in a step of the window, side by side.
+    float* sample(int step, int i) { return &ring[(size_t(step) * (B / L) + i / L) * M * L]; }
+
     // Test a market's marks, and list what they trigger.
     unsigned test(int m, int i, F at) {
         const unsigned down = bits(at <= load(next[0][m] + i)) & known[i / L];
@@ -288,14 +291,14 @@ struct Block {
             unsigned any = 0;
             for (int v = 0; v < V; ++v) {
                 const bool due = (k + 1) % P.every[v] == 0, full = k >= P.average[v];
-                const size_t put_at = size_t(k % window) * M, got_at = size_t((k + window - P.average[v]) % window) * M;
+                float *last = sample(k % window, i), *oldest = sample((k + window - P.average[v]) % window, i);
                 F paid{}, rest_paid{}, gross_paid{};
                 for (int a = 0; a < A; ++a) {
                     const int m = v * A + a;
                     const F b = load(basis[m] + i) * fall;
                     F sum = load(total[m] + i) + b;
-                    if (full) sum -= load(&ring[(got_at + m) * B + i]);
-                    store(&ring[(put_at + m) * B + i], b);
+                    if (full) sum -= load(oldest + m * L);
+                    store(last + m * L, b);
                     store(basis[m] + i, b), store(total[m] + i, sum);
                     const F premiums = load(premium[m] + i) + small_expm1(b);
                     const F at = quote(v, load(index[a] + i), b, sum * inverse[v]);
