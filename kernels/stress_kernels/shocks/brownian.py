@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.pytree import pytree
+from stress_kernels.shocks.draws import normals
 
 
 @pytree
@@ -25,8 +26,7 @@ def paths(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]
 def numbers(params: Brownian, keys: Array, steps: int) -> Float[Array, "step a p"]:
     """Independent standard normals, one path a key."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
-    normal = jax.vmap(lambda key: jax.random.normal(key, (steps, assets), dtype))(keys)
-    return jnp.moveaxis(normal, 0, -1)
+    return normals(keys, (steps, assets), dtype)
 
 
 def moved(params: Brownian, normal: Float[Array, "step a p"]) -> Float[Array, "step a p"]:

@@ -103,7 +103,8 @@ def spread(params: Jumps, drawn: Drawn, steps: int) -> Float[Array, "step a p"]:
 
     def at(_: None, step: Array) -> tuple[None, Float[Array, "a p"]]:
         share = jnp.clip((step.astype(dtype) + 1 - drawn.times) / drawn.lasts, 0.0, 1.0)
-        moved = add_up(share * drawn.sizes, 1)
+        # Each found once: else for every term that enters the other.
+        moved = jax.lax.optimization_barrier(add_up(jax.lax.optimization_barrier(share * drawn.sizes), 1))
         return None, add_up(params.loading[:, :, None] * moved[:, None], 0)
 
     return jax.lax.scan(at, None, jnp.arange(steps))[1]

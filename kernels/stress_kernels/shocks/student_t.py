@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.pytree import pytree, static
+from stress_kernels.shocks.draws import normals
 from stress_kernels.shocks.quantiles import from_normal
 
 _STREAM = 101  # fold_in(key, i) is a key that split(key, n > i) gives as well: a number that no split reaches
@@ -38,13 +39,8 @@ def numbers(params: StudentT, keys: Array, steps: int) -> tuple[Float[Array, "st
     """Independent standard normals: of the steps, and of the volatility of each hour."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
     hours = -(-steps // params.held)
-
-    def draw(key: Array) -> tuple[Array, Array]:
-        hourly = jax.random.normal(jax.random.fold_in(key, _STREAM), (hours,), dtype)
-        return jax.random.normal(key, (steps, assets), dtype), hourly
-
-    normal, hourly = (jnp.moveaxis(x, 0, -1) for x in jax.vmap(draw)(keys))
-    return normal, hourly
+    own = jax.vmap(lambda key: jax.random.fold_in(key, _STREAM))(keys)
+    return normals(keys, (steps, assets), dtype), normals(own, (hours,), dtype)
 
 
 def moved(params: StudentT, given: tuple[Float[Array, "step a p"], Float[Array, "hour p"]]) -> Float[Array, "step a p"]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.pytree import pytree
+from stress_kernels.shocks.draws import normals
 from stress_kernels.shocks.quantiles import from_normal
 
 _STREAM = 102  # as in `student_t`
@@ -44,13 +45,9 @@ def numbers(
 ) -> tuple[Float[Array, "1 p"], Float[Array, "step a p"], Float[Array, "step p"]]:
     """Independent standard normals: of the variance at the start, and of prices and variance in the steps."""
     assets, dtype = params.factor.shape[0], params.factor.dtype
-
-    def draw(key: Array) -> tuple[Array, Array]:
-        own = jax.random.normal(jax.random.fold_in(key, _STREAM), (steps + 1,), dtype)
-        return jax.random.normal(key, (steps, assets), dtype), own
-
-    normal, own = (jnp.moveaxis(x, 0, -1) for x in jax.vmap(draw)(keys))
-    return own[:1], normal, own[1:]
+    streams = jax.vmap(lambda key: jax.random.fold_in(key, _STREAM))(keys)
+    own = normals(streams, (steps + 1,), dtype)
+    return own[:1], normals(keys, (steps, assets), dtype), own[1:]
 
 
 def moved(
