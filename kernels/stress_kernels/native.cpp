@@ -350,12 +350,14 @@ struct Block {
     }
     F depth_of(F cell) const { return P.spread * cell / (float(P.n.cells) - cell); }
 
-    // Mean of |u|^delta with its sign over [u, u + du], given that at u and at u + du.
+    // Mean of |u|^delta with its sign over [u, u + du], given that at u and at u + du, as `price.mean_power`.
     F mean_push(F u, F du, F start, F end) const {
         const I small = (magnitude(du) < 0.03f * magnitude(u)) | (du == 0);
-        const F middle = u + du / 2, at = signed_as(power(magnitude(middle), P.delta), middle);
+        const F x = du / (u == 0 ? all(1.0f) : u), d = all(P.delta);
+        const F tail = 1 + (d - 2) * x * 0.25f * (1 + (d - 3) * x * 0.2f);
+        const F series = 1 + d * x * 0.5f * (1 + (d - 1) * x * (1 / 3.0f) * tail);
         const F swept = magnitude(u + du) * magnitude(end) - magnitude(u) * magnitude(start);
-        return small ? at : swept / ((P.delta + 1) * (small ? all(1.0f) : du));
+        return small ? start * series : swept / ((P.delta + 1) * (small ? all(1.0f) : du));
     }
 
     void give_up(I lane, unsigned which) {
