@@ -250,7 +250,8 @@ def _given_up(simulation: Simulation, chunks: int) -> np.ndarray:
 
     blocks = [jax.block_until_ready(block) for block in simulation.compute(range(chunks))]
     flags = [np.asarray(block[GIVEN_UP]) for block in blocks if isinstance(block, dict) and GIVEN_UP in block]
-    return np.flatnonzero(np.concatenate(flags)) if flags else np.zeros(0, int)
+    paths = min(chunks * simulation.config.chunk, simulation.config.paths)
+    return np.flatnonzero(np.concatenate(flags)[:paths]) if flags else np.zeros(0, int)
 
 
 def share_given_up(simulation: Simulation, chunks: int = 1) -> float:

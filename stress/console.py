@@ -133,9 +133,8 @@ def _interval(row: Row) -> str:
 
 def facts_of(built: Built, config: Run) -> list[str]:
     """What a checked config amounts to, in lines: accounts, open interest, exactness, length, program."""
-    from stress import native
     from stress.cross import coins_held
-    from stress.fast import missing
+    from stress.fast import said
     from stress.risk import usd
 
     book, cross, number = built.book, np.zeros(2), 0.0
@@ -149,11 +148,6 @@ def facts_of(built: Built, config: Run) -> list[str]:
     if not book.exact:
         exact = f"not exact: accounts share {config.ladder.rungs:,} rungs in each market side"
     stops = [f"stop orders: {usd(book.stops_usd[0])} of longs, {usd(book.stops_usd[1])} of shorts"]
-    more = missing(built)
-    lacking = native.lacking()
-    on_cpu = f"the plain program, as {lacking}" if lacking else f"the native kernel, by {native.compiler()}"
-    program = f"the plain program, as fast kernels do not know {', '.join(more)}"
-    program = program if more else f"{on_cpu}; on a GPU: the kernel on the chip"
     return [
         f"{config.name}: sound. {config.paths:,} paths of {config.horizon_hours} h in steps of {config.step_seconds} s",
         f"accounts: {book.accounts + number:,.0f}, {usd(book.long_usd + cross[0])} long and "
@@ -162,7 +156,7 @@ def facts_of(built: Built, config: Run) -> list[str]:
         *(stops if any(book.stops_usd) else []),
         f"open interest: {usd(interest.sum())} one-sided, hedgers included ({parts})",
         f"book: {exact}",
-        f"on a CPU: {program}" if not more else f"by {program}",
+        said(built),
     ]
 
 

@@ -46,6 +46,17 @@ def block_of(built: Built, devices: Devices) -> Block:
     return simulated_on_chip if all(map(fits, devices.all)) else simulated
 
 
+def said(built: Built) -> str:
+    """Which program a run would take, for people."""
+    if os.environ.get(SWITCH) == "plain":
+        return f"program: the plain one, as {SWITCH} says"
+    if more := missing(built):
+        return f"program: the plain one, as fast kernels do not know {', '.join(more)}"
+    lacking = native.lacking()
+    on_cpu = f"the plain one, as {lacking}" if lacking else f"the native kernel ({native.compiler()})"
+    return f"program: on a CPU {on_cpu}, on a GPU the kernel on the chip"
+
+
 def fits(device: Any) -> bool:
     """Whether a device is one for which the kernel of a GPU can be compiled."""
     return device.platform == "gpu" and float(getattr(device, "compute_capability", 0)) >= _OLDEST
@@ -69,6 +80,7 @@ def missing(built: Built) -> list[str]:
         "behaviour": world.behaviour is not None,
         "days after the last hour": world.recovery is not None,
         "overlays": bool(jax.tree.leaves(world.conditions)),
+        "deleveraging at any fall": bool(np.any(np.asarray(world.rules.adl_share) <= 0.0)),
         "pools without money": bool(np.any(np.asarray(world.pool_cash) <= 1.0)),
     }
     return [what for what, there in found.items() if there]

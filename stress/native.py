@@ -27,12 +27,12 @@ def lacking() -> str:
     if shutil.which(_COMPILER) is None:
         return f"there is no {_COMPILER}"
     try:
-        library = ctypes.CDLL(str(_library()))
-    except subprocess.CalledProcessError as error:
-        return f"{_COMPILER} does not build it ({_first_error(error.stderr)})"
-    except OSError as error:
+        handler = getattr(ctypes.CDLL(str(_library())), TARGET)
+    except _NotBuilt as error:
+        return f"{_COMPILER} does not build it ({error})"
+    except (OSError, AttributeError) as error:
         return f"it cannot be kept or loaded ({error})"
-    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(getattr(library, TARGET)), platform="cpu")
+    jax.ffi.register_ffi_target(TARGET, jax.ffi.pycapsule(handler), platform="cpu")
     return ""
 
 
@@ -43,8 +43,12 @@ def compiler() -> str:
     return f"{_COMPILER} {said.stdout.strip()}"
 
 
+class _NotBuilt(Exception):
+    """What a compiler says of what it refuses."""
+
+
 def _library() -> Path:
-    """The library for this kind of processor, built where nobody has yet."""
+    """The library for this kind of processor, built where nobody has yet; that a compiler refuses is kept as well."""
     import jax
     import stress_kernels
 
@@ -53,12 +57,18 @@ def _library() -> Path:
     parts = [source.read_bytes(), (folder / "native_vectors.hpp").read_bytes()]
     parts += [x.encode() for x in (compiler(), jax.__version__, _processor(), *FLAGS)]
     file = cache_folder().parent / "native" / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()}.so"
+    refused = file.with_suffix(".refused")
+    if refused.exists():
+        raise _NotBuilt(refused.read_text(encoding="utf-8"))
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent) as made:
             built = Path(made) / file.name
             call = [_COMPILER, *FLAGS, "-isystem", headers, str(source), "-o", str(built)]
-            subprocess.run(call, check=True, capture_output=True, text=True)
+            outcome = subprocess.run(call, capture_output=True, text=True)
+            if outcome.returncode:
+                refused.write_text(_first_error(outcome.stderr), encoding="utf-8")
+                raise _NotBuilt(_first_error(outcome.stderr))
             built.replace(file)
     return file
 
@@ -68,7 +78,7 @@ def _processor() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     wanted = ("flags", "Features", "model name")
-    return "|".join(sorted({line for line in lines if line.startswith(wanted)})) or platform.processor()
+    return "|".join(sorted({line for line in lines if line.startswith(wanted)})) or platform.node()
 
 
 def _first_error(said: str) -> str:

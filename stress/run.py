@@ -83,10 +83,12 @@ def run(
     devices = choose(device)
     began = time.perf_counter()
     simulation = Simulation.of(config, devices)
-    attrs = provenance(config, key, simulation.devices) | {"kernel": simulation.kernel}
+    attrs = provenance(config, key, simulation.devices)
     store = open_store(path, kept_of(config), coords(config), attrs, config.chunk, resume=resume)
     wanted = sorted(set(range(store.chunks)) - store.finished())
     simulated = time.perf_counter()
+    if wanted:
+        store.made_by(simulation.kernel)
     todo = fill(store, simulation.chunks(wanted), wanted, progress)
     store.finish(finished(began, simulated, todo))
     return open_run(path)
@@ -297,14 +299,13 @@ class Simulation:
         """Chunks, with what was lost of them done again from the start: paths are keyed, so they are the same paths."""
         import jax
 
-        lost = np.concatenate([np.zeros(0, int), *(lost for _, _, lost in waiting)])
+        lost = np.sort(np.concatenate([np.zeros(0, int), *(mine for _, _, mine in waiting)]))
         places, done = self.do_again(lost)
         parts = list(map(jax.device_get, done))
+        anew = jax.tree.map(lambda *x: np.concatenate(x)[places], *parts) if parts else {}
         for i, arrays, mine in waiting:
-            if mine.size:
-                source = places[np.searchsorted(lost, mine)]
-                for name, values in arrays.items():
-                    values[mine - i * self.config.chunk] = np.concatenate([part[name] for part in parts])[source]
+            for name, values in anew.items():
+                arrays[name][mine - i * self.config.chunk] = values[np.searchsorted(lost, mine)]
             yield i, arrays
 
     def _chunks(self, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:

@@ -31,6 +31,8 @@ from stress.variables import COORDINATES, OF_SUITES, Variable
 
 CONFIG_HASH = "config_sha256"
 """Attribute that says which config a store belongs to."""
+KERNEL = "kernel"
+"""Attribute with the names of the programs that paths come from (`stress.fast.NAMES`)."""
 _RECORDS = Path("path") / ".chunks"
 _READ_BYTES = 1 << 20
 _CELLS = "cells"
@@ -150,6 +152,11 @@ class Store:
     def _cell(self, i: int) -> tuple[int, ...]:
         """Place of the cell of chunk `i`."""
         return tuple(int(k) for k in np.unravel_index(i // self._each, self.cells)) if self.cells else ()
+
+    def made_by(self, kernel: str) -> None:
+        """Say which program some of the paths come from, beside those that others come from."""
+        names = {name for name in str(self._group.attrs.get(KERNEL, "")).split(", ") if name} | {kernel}
+        self._group.attrs.update({KERNEL: ", ".join(sorted(names))})
 
     def write(self, i: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Write chunk `i` of every variable, then record it as finished.

@@ -70,6 +70,7 @@ def _chunks(
         if not mine:
             continue
         simulation, own = Simulation.of(run, devices), coords(run)
+        store.made_by(simulation.kernel)
         for k, seed in enumerate(plan.seeds):
             start = first + k * each
             some = [i - start for i in mine if start <= i < start + each]

@@ -68,6 +68,35 @@ def test_it_gives_what_the_engine_gives(kernel, day, built, programs):
 
 
 @each_kernel
+@pytest.mark.parametrize("impact", [{"i_ref": 0.0}, {"i_ref": 0.01, "rho": 1.0}, {"i_ref": 0.01, "rho": 0.0}])
+def test_it_does_where_orders_press_nothing_or_one_price_alone(kernel, impact, tmp_path, programs):
+    without = build(config(tmp_path, impact=impact))
+    (ours, unknown), engines = programs[kernel](DAYS["fall"], without), programs["engine"](DAYS["fall"], without)
+    assert not unknown.any()
+    alike(ours, engines, np.ones(PATHS, bool))
+
+
+@each_kernel
+def test_an_account_too_small_for_the_sums_is_counted(kernel, tmp_path, programs):
+    """Of a ladder that holds 10^9 USD in front of its 10 USD."""
+    file, run = tmp_path / "two.csv", config(tmp_path)
+    lines = ["venue,account,asset,quantity,entry_price,margin,mode"]
+    lines += ["two,1,BTC,10000000,100,100000000,isolated", "two,2,BTC,0.1,100,2,isolated"]
+    file.write_text("\n".join([*lines, ""]))
+    data = run.model_dump(mode="json")
+    for venue in data["venues"].values():
+        for market in venue["markets"].values():
+            market |= {"adv_usd": 1e14, "throughput_usd_per_minute": 1e12}
+    small = build(type(run).model_validate(data | {"portfolio": {"positions": str(file)}}))
+    log = np.zeros_like(DAYS["fall"])
+    log[40:], log[70:] = -0.12, -0.3
+    (ours, unknown), engines = programs[kernel](log, small), programs["engine"](log, small)
+    assert not unknown.any()
+    assert engines["accounts_liquidated"][:, 1, 0].tolist() == [0, 1, 1]
+    np.testing.assert_array_equal(ours["accounts_liquidated"], engines["accounts_liquidated"])
+
+
+@each_kernel
 @pytest.mark.parametrize("limit", LIMITS)
 def test_it_gives_up_what_it_does_not_know(kernel, limit, tmp_path, programs):
     tight = build(config(tmp_path, **LIMITS[limit]))
@@ -162,6 +191,9 @@ def test_a_run_with_more_than_it_knows_goes_to_the_engine(built, monkeypatch):
         "stop orders": replace(built, ladders=replace(ladders, stops=there)),
         "double precision": replace(built, ladders=replace(ladders, rows=np.asarray(ladders.rows, np.float64))),
         "overlays": replace(built, world=replace(world, conditions=replace(world.conditions, thinness=there))),
+        "deleveraging at any fall": replace(
+            built, world=replace(world, rules=replace(world.rules, adl_share=np.array([0.0, 2.0])))
+        ),
         "pools without money": replace(built, world=replace(world, pool_cash=np.array([1e9, 0.0]))),
         "coins as money": replace(built, world=replace(world, inverse=there)),
         "vaults": replace(built, world=replace(world, vaults=there)),

@@ -9,7 +9,9 @@
 // A path is given up where it meets what `chip.py` names: `unknown` is 1, and what is said of it means nothing.
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "native_vectors.hpp"
@@ -60,6 +62,7 @@ struct Parameters : Tables {
     float rho, delta, deep, index_weight, decay_local, decay_global, spread;
     bool contagious;
     std::vector<int> pool;     // of a market, -1 where there is none
+    std::vector<int> window;   // of the mark's average, by venue, as far as the run goes [steps]
     std::vector<float> next;   // market, side, rung: log mark at which more than that is triggered
     std::vector<float> level;  // the same as a price
 
@@ -70,6 +73,8 @@ struct Parameters : Tables {
         for (int f = 0; f < n.pools; ++f)
             for (int m = 0; m < M; ++m)
                 if (behind[f * M + m] > 0) pool[m] = f;
+        n.window = std::min(n.window, n.hours * n.steps_per_hour);
+        for (int v = 0; v < n.venues; ++v) window.push_back(std::min(average[v], int32_t(n.window)));
         find_next();
     }
 
@@ -85,7 +90,7 @@ struct Parameters : Tables {
                 for (int r = n.rungs - 1; r >= 0; --r) {
                     const float *here = table(m, s) + size_t(r) * COLUMNS, *after = here + COLUMNS;
                     bool more = false;
-                    for (int c = 0; c < 2 * C && r + 1 < n.rungs; c += 2) more = more || after[c] > here[c];
+                    for (int c = 0; c <= ACCOUNTS && r + 1 < n.rungs; ++c) more = more || after[c] != here[c];
                     const double cell = r + 0.5;
                     if (more && r + 1 <= n.cells)
                         depth = (cell < n.cells ? spread * cell / (n.cells - cell) : NEVER) * (1 - 1e-6) -
@@ -276,7 +281,7 @@ struct Block {
         const int window = P.n.window;
         bool any_due = false;
         for (int v = 0; v < V; ++v) {
-            inverse[v] = 1.0f / float(std::min(k + 1, int(P.average[v])));
+            inverse[v] = 1.0f / float(std::min(k + 1, P.window[v]));
             any_due = any_due || (k + 1) % P.every[v] == 0;
         }
         shifted = shifted || any_due;
@@ -290,8 +295,8 @@ struct Block {
             indices(i);
             unsigned any = 0;
             for (int v = 0; v < V; ++v) {
-                const bool due = (k + 1) % P.every[v] == 0, full = k >= P.average[v];
-                float *last = sample(k % window, i), *oldest = sample((k + window - P.average[v]) % window, i);
+                const bool due = (k + 1) % P.every[v] == 0, full = k >= P.window[v];
+                float *last = sample(k % window, i), *oldest = sample((k + window - P.window[v]) % window, i);
                 F paid{}, rest_paid{}, gross_paid{};
                 for (int a = 0; a < A; ++a) {
                     const int m = v * A + a;
@@ -319,7 +324,7 @@ struct Block {
         const auto within = [](F x, float bound) { return larger(smaller(x, all(bound)), all(-bound)); };
         const F mean = premiums / float(P.every[v]);
         const F rate = within((mean + within(P.interest[v] - mean, P.clamp[v])) / P.divisor[v], P.cap[v]);
-        const F per_coin = rate * (1 + expm1_of(at));
+        const F per_coin = rate * exp_of(at);
         const F closed[2] = {summed(m, i, COINS), summed(m, i, COINS + 1)};
         const F longs = traders.value(2 * m, i) - closed[0], shorts = traders.value(2 * m + 1, i) + closed[1];
         paid += per_coin * (longs + shorts);
@@ -375,7 +380,7 @@ struct Block {
         const F at = gather(mark.data(), key), moved = shifted ? gather(shift.data(), key) : F{};
         F log = at;
         if (shifted) {
-            const F less = moved * (exp2m1(at * -1.442695041f) + 1) * of.rate[s].at(m);
+            const F less = moved * exp_of(-at) * of.rate[s].at(m);
             log += log_of(larger(1 - less, all(1e-3f)));
         }
         const I low = gather(reach[s].data(), key), there = position(-sign * log + of.barrier.at(m));
@@ -392,11 +397,13 @@ struct Block {
         for (int c = 0; c < C; ++c) coins += rows[2 * c];
 
         // The book, along the curve from the round's opening, at most to the take bound.
-        const F usd = coins * (1 + expm1_of(at)), g = gather(depth.data(), of_asset);
+        const F usd = coins * exp_of(at), g = gather(depth.data(), of_asset);
         const F coefficient = of.coefficient.at(m), ul = left * gather(u_local.data(), key);
         const F ug = left_global * gather(u_global.data(), of_asset);
         const F local = (1 - P.rho) * coefficient, everywhere = P.index_weight * P.rho * coefficient;
-        const F start_local = gather(basis.data(), key) / local, start_global = gather(push.data(), of_asset) / coefficient;
+        // Where orders do not press, what they would have pressed counts for nothing.
+        const F start_local = local > 0 ? gather(basis.data(), key) / local : F{};
+        const F start_global = coefficient > 0 ? gather(push.data(), of_asset) / coefficient : F{};
         const F base = gather(index.data(), of_asset) - everywhere * start_global;
         const F by_local = -sign * usd * g * of.per_adv.at(m), by_global = -sign * usd * g * of.per_adv_global.at(m);
         const F after_local = ul + by_local, after_global = ug + by_global;
@@ -404,10 +411,10 @@ struct Block {
         const F end_global = signed_as(power(magnitude(after_global), P.delta), after_global);
         scatter(moved_to.data(), key, after_local * (1 / left)), scatter(basis_after.data(), key, local * end_local);
         const F last = base + everywhere * end_global + local * end_local;
-        const unsigned beyond = bits((sign * (last - (at + of.bound[s].at(m))) < 0) & (usd > 0));
-        if (beyond) give_up(key - m * W, beyond);
         const F move = expm1_of(base + everywhere * mean_push(ug, by_global, start_global, end_global) +
                                 local * mean_push(ul, by_local, start_local, end_local));
+        const I beyond = (sign * (last - (at + of.bound[s].at(m))) < 0) & (coins > 0);
+        if (const unsigned lost = bits(beyond | ~(move - move == 0))) give_up(key - m * W, lost);
 
         // Settlement. Accounts come by bankruptcy price: bankrupt, short of the fee, whole, class by class.
         const F fee = of.fee.at(m) * (1 + move), level = move - moved;
@@ -526,7 +533,7 @@ struct Block {
             store(drawdown[f] + i, larger(load(drawdown[f] + i), top - equity));
             store(fund_low[f] + i, smaller(load(fund_low[f] + i), equity));
             // Exhausted, or so far below the highest peak, which no rolling one exceeds, that deleveraging may be on.
-            lost |= bits(equity <= 1.0f);
+            lost |= bits(~(equity > 1.0f)) | bits(~(equity < 3e38f));
             if (P.share[f] <= 1) lost |= bits(equity <= (1 - P.share[f]) * top);
         }
         known[g] &= uint16_t(~lost);
@@ -673,17 +680,27 @@ ffi::Error day(ffi::RemainingArgs given, ffi::RemainingRets said, ffi::Span<cons
     Report report;
     Sizes n;
     for (size_t i = 0; i < inputs; ++i) {
-        const void* data = given.get<ffi::AnyBuffer>(i)->untyped_data();
-        std::memcpy(reinterpret_cast<char*>(&tables) + i * sizeof(void*), &data, sizeof(void*));
+        const auto buffer = given.get<ffi::AnyBuffer>(i);
+        const size_t at = i * sizeof(void*);
+        const bool is_whole = at == offsetof(Tables, first) || at == offsetof(Tables, mark) ||
+                              at == offsetof(Tables, average) || at == offsetof(Tables, every);
+        if (buffer->element_type() != (is_whole ? ffi::DataType::S32 : ffi::DataType::F32))
+            return ffi::Error::InvalidArgument("the native kernel was given numbers of another type than it knows");
+        const void* data = buffer->untyped_data();
+        std::memcpy(reinterpret_cast<char*>(&tables) + at, &data, sizeof(void*));
     }
     for (size_t i = 0; i < outputs; ++i) {
         void* data = (*said.get<ffi::AnyBuffer>(i))->untyped_data();
         std::memcpy(reinterpret_cast<char*>(&report) + i * sizeof(void*), &data, sizeof(void*));
     }
     for (size_t i = 0; i < sizes.size(); ++i) (&n.venues)[i] = int(sizes[i]);
-    const Parameters parameters(tables, n);
-    Block block(parameters, report);
-    for (int path = 0; path < n.paths; path += B) block.run(path, std::min(B, n.paths - path));
+    try {
+        const Parameters parameters(tables, n);
+        Block block(parameters, report);
+        for (int path = 0; path < n.paths; path += B) block.run(path, std::min(B, n.paths - path));
+    } catch (const std::bad_alloc&) {
+        return ffi::Error(ffi::ErrorCode::kResourceExhausted, "the native kernel finds no memory");
+    }
     return ffi::Error::Success();
 }
 

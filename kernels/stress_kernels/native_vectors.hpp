@@ -62,7 +62,7 @@ static inline unsigned bits(I mask) {
     for (int l = 0; l < L; ++l) x |= unsigned(mask[l] != 0) << l;
     return x;
 }
-static inline I nearest(F x) { return whole(x + signed_as(all(0.5f), x)); }
+static inline I nearest(F x) { return whole(x + 12582912.0f - 12582912.0f); }  // of numbers below 2^22
 static inline int put(int32_t* list, I x, unsigned chosen) {
     int n = 0;
     for (; chosen; chosen &= chosen - 1) list[n++] = x[__builtin_ctz(chosen)];
@@ -78,16 +78,27 @@ static inline F log2_of(F x) {
     return number(shift) + 2.885390082f * s * series;
 }
 
-// 2^x - 1, good to the last bits near 0.
-static inline F exp2m1(F x) {
-    x = larger(smaller(x, all(126.0f)), all(-126.0f));
+// 2^x as a power of two, and that times a number less 1; what is no number stays none.
+struct Power {
+    F two, rest;
+};
+static inline Power parted(F x) {
+    x = larger(all(-126.0f), smaller(all(126.0f), x));
     const I exponent = nearest(x);
     const F f = (x - number(exponent)) * 0.6931471806f;
     const F tail = 1 / 24.0f + f * (1 / 120.0f + f * (1 / 720.0f + f / 5040));
-    const F p = f * (1 + f * (1 / 2.0f + f * (1 / 6.0f + f * tail)));
-    const F two = (F)((exponent + 127) << 23);
-    return two * p + (two - 1);
+    return {(F)((exponent + 127) << 23), f * (1 + f * (1 / 2.0f + f * (1 / 6.0f + f * tail)))};
 }
+static inline F exp2_of(F x) {
+    const Power p = parted(x);
+    return p.two * p.rest + p.two;
+}
+// 2^x - 1, good to the last bits near 0.
+static inline F exp2m1(F x) {
+    const Power p = parted(x);
+    return p.two * p.rest + (p.two - 1);
+}
+static inline F exp_of(F x) { return exp2_of(x * 1.442695041f); }
 static inline F expm1_of(F x) { return exp2m1(x * 1.442695041f); }
 // The same for less, where all x are small, as mostly they are.
 static inline F small_expm1(F x) {
@@ -98,7 +109,7 @@ static inline F small_expm1(F x) {
 static inline F log_of(F x) { return log2_of(x) * 0.6931471806f; }
 static inline F power(F x, float exponent) {
     const I some = x > 1e-37f;
-    return some ? exp2m1(exponent * log2_of(some ? x : all(1.0f))) + 1 : F{};
+    return some ? exp2_of(exponent * log2_of(some ? x : all(1.0f))) : F{};
 }
 
 // Rows to columns, and back: four perfect shuffles.

@@ -20,7 +20,7 @@ def config(folder: Path, **limits: Any) -> Run:
 
     Args:
         folder: Where to keep the accounts.
-        limits: Of the first venue's fund or markets; without any, none binds.
+        limits: Of the first venue's fund or markets, without any of which none binds; and the impact.
     """
     fund, bound = limits.get("fund", 1e8), limits.get("bound", 5000)
     market = {"adv_usd": 4e7, "take_bound_bps": bound, "throughput_usd_per_minute": limits.get("throughput", 1e9)}
@@ -55,7 +55,7 @@ def config(folder: Path, **limits: Any) -> Run:
         step_seconds=120,
         barrier_correction=True,
         shock={"kind": "gbm", "correlation": 0.5, "daily_volatility": dict.fromkeys(ASSETS, 0.05)},
-        impact={"i_ref": 0.01, "contagion": 0.1},
+        impact=limits.get("impact", {"i_ref": 0.01, "contagion": 0.1}),
         ladder={"rungs": 256},
     )
 
