@@ -38,7 +38,7 @@ def reference(**overrides) -> Run:
 @pytest.mark.benchmark(group="positions behind the same tables")
 @pytest.mark.parametrize("rows", [1_000, 100_000, 10_000_000])
 def test_positions(benchmark, rows):
-    """The step does not see how many positions there are: only the tables, and those are of one size."""
+    """The step does not see how many positions there are: only the tables, of one size, and which rungs are filled."""
     chunk_of(benchmark, reference(**{"portfolio.population.rows": rows}))
 
 
