@@ -1,4 +1,4 @@
-"""Our normals are those of JAX, bit for bit."""
+"""Our normals are those of JAX, made of the same bits."""
 
 import jax
 import jax.numpy as jnp

@@ -7,6 +7,7 @@
 // pools receive and pay, and markets are quoted anew, where paths lie: 16 of them at a time, round after round.
 //
 // A path is given up where it meets what `chip.py` names: `unknown` is 1, and what is said of it means nothing.
+// Abbreviations: V venues, A assets, M markets (venue by venue), B lanes of a block, L of a vector, C margin classes.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -50,7 +51,7 @@ struct Tables {
     const float* partial;
 };
 
-// As `chip_boards.Report`, in its order.
+// As `day_report.Report`, in its order.
 struct Report {
     float *volume, *first_round, *accounts, *deficit, *surplus, *traders, *rest, *traders_cash, *rest_cash, *gross;
     float *cash, *fund_low, *index, *mark, *index_low, *index_high, *basis_low, *basis_high, *drawdown, *unknown;
@@ -172,9 +173,9 @@ struct Block {
     int first = 0, lanes = 0;
 
     Board u_local, basis, total, premium, mark, shift, basis_low, basis_high, used, first_round;  // by market
-    Board moved_to, basis_after;  // by market: where an order alone in its market and round leads
-    Board u_global, push, index, depth, index_low, index_high;                      // by asset
-    Board next[2];                                                                   // by market: log marks
+    Board moved_to, basis_after;                                // by market: where an order alone in it and its round leads
+    Board u_global, push, index, depth, index_low, index_high;  // by asset
+    Board next[2];                                              // by market: log marks at which a side triggers more
     std::vector<int32_t> reach[2];
     Board sums, round;  // by market, an `Hour` and a `Round` for each lane
     Sums traders, rest, traders_cash, rest_cash, cash;
@@ -196,12 +197,12 @@ struct Block {
 
     Block(const Parameters& p, const Report& report)
         : P(p), of(p), to(report), V(p.n.venues), A(p.n.assets), M(p.M), u_local(M), basis(M), total(M), premium(M),
-          mark(M), shift(M), basis_low(M), basis_high(M), used(M), first_round(M), moved_to(M), basis_after(M), u_global(A), push(A), index(A), depth(A),
-          index_low(A), index_high(A), next{Board(M), Board(M)}, sums(M * OF_HOUR), round(M * OF_ROUND), traders(2 * M), rest(M),
-          traders_cash(V), rest_cash(V), cash(p.n.pools), peak(p.n.pools), drawdown(p.n.pools), fund_low(p.n.pools),
-          received(p.n.pools), lacked(p.n.pools), gross(2), ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS), twice(hit),
-          inverse(V), own(A), pressed(A), receipts(p.n.pools),
-          deficits(p.n.pools), paying(p.n.pools) {
+          mark(M), shift(M), basis_low(M), basis_high(M), used(M), first_round(M), moved_to(M), basis_after(M),
+          u_global(A), push(A), index(A), depth(A), index_low(A), index_high(A), next{Board(M), Board(M)},
+          sums(M * OF_HOUR), round(M * OF_ROUND), traders(2 * M), rest(M), traders_cash(V), rest_cash(V),
+          cash(p.n.pools), peak(p.n.pools), drawdown(p.n.pools), fund_low(p.n.pools), received(p.n.pools),
+          lacked(p.n.pools), gross(2), ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS), twice(hit),
+          inverse(V), own(A), pressed(A), receipts(p.n.pools), deficits(p.n.pools), paying(p.n.pools) {
         for (int s = 0; s < 2; ++s) reach[s].resize(size_t(M) * W), list[s].resize(size_t(M) * W + L);
     }
 
