@@ -54,7 +54,7 @@ def _library() -> Path:
 
     folder = Path(str(stress_kernels.__file__)).parent
     source, headers = folder / "native.cpp", jax.ffi.include_dir()
-    parts = [source.read_bytes(), (folder / "native_vectors.hpp").read_bytes()]
+    parts = [file.read_bytes() for file in (source, *sorted(folder.glob("native_*.hpp")))]
     parts += [x.encode() for x in (compiler(), jax.__version__, _processor(), *FLAGS)]
     file = cache_folder().parent / "native" / f"{hashlib.sha256(b'|'.join(parts)).hexdigest()}.so"
     refused = file.with_suffix(".refused")

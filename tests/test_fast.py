@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh
-from reference.ladder_days import DAYS, LIMITS, PATHS, alike, config
+from reference.ladder_days import BEHIND, DAYS, LIMITS, PATHS, alike, config
 from stress_kernels.chip import on_chip
 from stress_kernels.native import on_core
 from stress_kernels.simulate import simulate
@@ -104,6 +104,18 @@ def test_it_gives_up_what_it_does_not_know(kernel, limit, tmp_path, programs):
     (ours, unknown), engines = programs[kernel](log, tight), programs["engine"](log, tight)
     assert 0 < unknown.sum() < PATHS
     alike(ours, engines, ~unknown)
+
+
+@needs_compiler
+@pytest.mark.parametrize("day", ["jump", "squeeze"])
+@pytest.mark.parametrize("behind", BEHIND)
+def test_the_native_kernel_knows_what_goes_behind_the_book(behind, day, tmp_path, programs):
+    of = build(config(tmp_path, **BEHIND[behind]))
+    (ours, unknown), engines = programs["native"](DAYS[day], of), programs["engine"](DAYS[day], of)
+    assert not unknown.any()
+    for name, layer in (("auction", 1), ("multiple", 2)):
+        assert bool(engines["absorbed_volume"][:, 0, :, layer].sum(axis=(0, 1)).min() > 1e3) == (name in BEHIND[behind])
+    alike(ours, engines, np.ones(PATHS, bool))
 
 
 @needs_compiler

@@ -12,15 +12,31 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from stress_kernels.day_tables import Place, Sizes
+from stress_kernels.funds import pool_equity
 from stress_kernels.ladder import Ladders
 from stress_kernels.ledger import Stocks
 from stress_kernels.money import Sum
 from stress_kernels.pytree import pytree
 from stress_kernels.simulate import STATUS_NOT_FINITE, STATUS_OK, Outputs, open_carry, report
-from stress_kernels.state import Extremes, Hour, State
+from stress_kernels.state import Extremes, Hour, State, worth_of
 from stress_kernels.world import LAYERS, World
 
 Rows = Float[Array, "hour row p"]
+
+
+@pytree
+class Behind:
+    """What went behind the book in every hour, and who holds it at its end."""
+
+    auction: Place
+    """By side [USD]."""
+    takeover: Place
+    makers: Place
+    """High and low parts of sums by market, (hour 2 row p)."""
+    makers_cash: Place
+    """By venue."""
+    inventory: Place
+    """Of pools, by market."""
 
 
 @pytree
@@ -28,7 +44,7 @@ class Report:
     """What the kernel says of every hour (hour ... row p), and of the whole time."""
 
     volume: Place
-    """By side [USD]."""
+    """In the book, by side [USD]."""
     first_round: Place
     """By market [USD]."""
     accounts: Place
@@ -58,9 +74,11 @@ class Report:
     """(f p)"""
     unknown: Place
     """1 where a path has met something that the kernel does not do, (1 p)."""
+    behind: Behind | None
+    """Where a kernel knows what goes behind the book."""
 
 
-def report_of(sizes: Sizes, paths: int, dtype: Any) -> Report:
+def report_of(sizes: Sizes, paths: int, dtype: Any, *, behind: bool = False) -> Report:
     """Shapes of the report of all paths."""
 
     def hourly(*shape: int) -> Any:
@@ -68,14 +86,16 @@ def report_of(sizes: Sizes, paths: int, dtype: Any) -> Report:
 
     venues, assets, pools = hourly(sizes.venues), hourly(sizes.width), hourly(sizes.pools)
     markets, cash = hourly(sizes.venues * sizes.width), hourly(2, sizes.venues)
+    sides, stocks = hourly(sizes.rows), hourly(2, sizes.venues * sizes.width)
     return Report(
-        volume=hourly(sizes.rows), first_round=markets, accounts=venues, deficit=pools, surplus=pools,
-        traders=hourly(2, sizes.rows), rest=hourly(2, sizes.venues * sizes.width),
+        volume=sides, first_round=markets, accounts=venues, deficit=pools, surplus=pools,
+        traders=hourly(2, sizes.rows), rest=stocks,
         traders_cash=cash, rest_cash=cash, gross=hourly(2), cash=hourly(2, sizes.pools),
         fund_low=pools, index=assets, mark=markets, index_low=assets, index_high=assets,
         basis_low=markets, basis_high=markets,
         drawdown=jax.ShapeDtypeStruct((sizes.pools, paths), dtype),
         unknown=jax.ShapeDtypeStruct((1, paths), dtype),
+        behind=Behind(sides, sides, stocks, cash, stocks) if behind else None,
     )  # fmt: skip
 
 
@@ -83,7 +103,7 @@ def outputs_of(said: Report, ladders: Ladders, world: World) -> Outputs:
     """Arrays named as the run's variables, as from `simulate.simulate`."""
     assets, paths = world.adv.shape[1], said.unknown.shape[-1]
     carry, opening = open_carry(ladders, world, None, assets, world.hours * paths)
-    state = _ended(said, carry.state)
+    state = _ended(said, carry.state, world)
     record = replace(opening, stocks=_stocks(said, opening.stocks), hour=_hour(said, opening.hour))
     hourly = report(state, record, jnp.ones_like(state.quotes.mark), world)
     hourly = {name: jnp.moveaxis(x.reshape(*x.shape[:-1], world.hours, paths), -2, 0) for name, x in hourly.items()}
@@ -123,13 +143,17 @@ def _sum(x: Float[Array, "hour 2 row p"], of: Sum, shaped: Callable[[Array, Arra
     return Sum(shaped(x[:, 0], of.high), shaped(x[:, 1], of.low))
 
 
-def _ended(said: Report, state: State) -> State:
+def _ended(said: Report, state: State, world: World) -> State:
     """The ends of all hours; what the kernel knows nothing of is as it was at the start."""
-    past, quotes, cash = state.extremes, state.quotes, _sum(said.cash, state.funds.cash)
+    past, quotes, funds = state.extremes, state.quotes, state.funds
+    quotes = replace(quotes, index=_assets(said.index, quotes.index), mark=_markets(said.mark, quotes.mark))
+    funds = replace(funds, cash=_sum(said.cash, funds.cash))
+    if said.behind is not None:
+        funds = replace(funds, inventory=_sum(said.behind.inventory, funds.inventory, _markets))
     return replace(
         state,
-        quotes=replace(quotes, index=_assets(said.index, quotes.index), mark=_markets(said.mark, quotes.mark)),
-        funds=replace(state.funds, cash=cash, equity=cash.value),
+        quotes=quotes,
+        funds=replace(funds, equity=pool_equity(funds, worth_of(quotes, world), world)),
         extremes=Extremes(
             fund_low=_like(said.fund_low, past.fund_low),
             index_low=_assets(said.index_low, past.index_low),
@@ -141,6 +165,12 @@ def _ended(said: Report, state: State) -> State:
 
 
 def _stocks(said: Report, opening: Stocks) -> Stocks:
+    if said.behind is not None:
+        opening = replace(
+            opening,
+            makers=_sum(said.behind.makers, opening.makers, _markets),
+            makers_cash=_sum(said.behind.makers_cash, opening.makers_cash),
+        )
     return replace(
         opening,
         traders=_sum(said.traders, opening.traders, _sides),
@@ -153,10 +183,15 @@ def _stocks(said: Report, opening: Stocks) -> Stocks:
 
 
 def _hour(said: Report, opening: Hour) -> Hour:
-    book = opening.layers[LAYERS.index("book")]
+    layers, behind = opening.layers, said.behind
+    volumes = {"book": said.volume} | (
+        {} if behind is None else {"auction": behind.auction, "takeover": behind.takeover}
+    )
+    for name, volume in volumes.items():
+        layers = layers.at[LAYERS.index(name)].set(_sides(volume, layers[0]))
     return replace(
         opening,
-        layers=opening.layers.at[LAYERS.index("book")].set(_sides(said.volume, book)),
+        layers=layers,
         first_round=_markets(said.first_round, opening.first_round),
         accounts=_like(said.accounts, opening.accounts),
         deficit=_like(said.deficit, opening.deficit),

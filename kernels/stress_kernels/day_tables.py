@@ -114,6 +114,13 @@ class Tables:
     """(k c), flat."""
     partial: Place
     """1 for a class of partial closes, (k c), flat."""
+    capacity: Place
+    """Of makers in an hour, (v a p), as the rest of these only for the kernel of a CPU [USD]."""
+    discount: Place
+    multiple: Place
+    """Of a pool's equity that it may take over, (f) [1]."""
+    unwind: Place
+    """Rate at which it sells that, (v a p) [USD a step]."""
 
 
 def sizes_of(ladders: Ladders, world: World, lanes: int, *, interpret: bool) -> Sizes:
@@ -188,4 +195,8 @@ def tables_of(ladders: Ladders, world: World, opening: Stocks, sizes: Sizes) -> 
         rows=ladders.rows.reshape(-1),
         log_margin=ladders.log_margin.reshape(-1),
         partial=ladders.partial.astype(dtype).reshape(-1),
+        capacity=filled(world.auction),
+        discount=filled(world.discount),
+        multiple=world.takeover_multiple,
+        unwind=filled(world.unwind),
     )

@@ -6,8 +6,9 @@
 // rare; lists go through look-ups, book and settlement. Then the paths with an order have their imbalances pressed,
 // pools receive and pay, and markets are quoted anew, where paths lie: 16 of them at a time, round after round.
 //
-// A path is given up where it meets what `chip.py` names: `unknown` is 1, and what is said of it means nothing.
-// Abbreviations: V venues, A assets, M markets (venue by venue), B lanes of a block, L of a vector, C margin classes.
+// What the book does not take of a round's orders goes to auctions and pools, all of it together; what pools have taken
+// over they sell at the end of every step. A path is given up where these do not take all either, and where it meets
+// what else `chip.py` names: `unknown` is 1, and what is said of it means nothing.
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
@@ -15,129 +16,19 @@
 #include <new>
 #include <vector>
 
-#include "native_vectors.hpp"
+#include "native_orders.hpp"
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
 
 namespace {
 
-constexpr int C = 6, COLUMNS = 16, ACCOUNTS = 2 * C;  // of a row of a ladder
-constexpr int B = 256, W = B + L, GROUPS = W / L;      // lanes from B on are nobody's: lists are filled up with them
-constexpr float NEVER = 1e9f;
-enum Rule { MEDIAN, INDEX_AVERAGE, LAST, INDEX };
-
 // What is summed up of a market and path over an hour, and over a round.
 enum Hour { USD, COINS = 2, PAID = 4, LACKED, GROSS, ENDED, OF_HOUR };
-enum Round { IN_BOOK, FLOW, RECEIVED, LACKING, OF_ROUND };
+enum Round { ORDERED, FLOW, RECEIVED, LACKING, OF_ROUND };
 using Eight = float __attribute__((vector_size(32), aligned(4), may_alias));
 using Four = float __attribute__((vector_size(16), aligned(4), may_alias));
 static_assert(OF_HOUR == 8 && OF_ROUND == 4, "what a vector of 16 numbers holds");
-
-struct Sizes {
-    int venues, assets, pools, rungs, cells, window, lag, rounds, hours, steps_per_hour, paths;
-    int markets() const { return venues * assets; }
-};
-
-// As `day_tables.Tables`, in its order; numbers of assets come last.
-struct Tables {
-    const float *log, *impact;
-    const int32_t* first;
-    const float *sigma, *coefficient, *barrier, *adv_global, *contagion, *adv, *bound, *throughput, *behind, *share;
-    const int32_t *mark, *average;
-    const float *fee, *keeps;
-    const int32_t* every;
-    const float *interest, *clamp, *cap, *divisor, *trigger_rate, *traders, *rest, *cash, *gross, *rows, *log_margin;
-    const float* partial;
-};
-
-// As `day_report.Report`, in its order.
-struct Report {
-    float *volume, *first_round, *accounts, *deficit, *surplus, *traders, *rest, *traders_cash, *rest_cash, *gross;
-    float *cash, *fund_low, *index, *mark, *index_low, *index_high, *basis_low, *basis_high, *drawdown, *unknown;
-};
-
-struct Parameters : Tables {
-    Sizes n;
-    int M;
-    float rho, delta, deep, index_weight, decay_local, decay_global, spread;
-    bool contagious;
-    std::vector<int> pool;     // of a market, -1 where there is none
-    std::vector<int> window;   // of the mark's average, by venue, as far as the run goes [steps]
-    std::vector<float> next;   // market, side, rung: log mark at which more than that is triggered
-    std::vector<float> level;  // the same as a price
-
-    Parameters(const Tables& t, const Sizes& sizes) : Tables(t), n(sizes), M(sizes.markets()) {
-        rho = impact[0], delta = impact[1], deep = impact[2], index_weight = impact[3];
-        decay_local = impact[4], decay_global = impact[5], spread = impact[6], contagious = impact[7] > 0;
-        pool.assign(M, -1);
-        for (int f = 0; f < n.pools; ++f)
-            for (int m = 0; m < M; ++m)
-                if (behind[f * M + m] > 0) pool[m] = f;
-        n.window = std::min(n.window, n.hours * n.steps_per_hour);
-        for (int v = 0; v < n.venues; ++v) window.push_back(std::min(average[v], int32_t(n.window)));
-        find_next();
-    }
-
-    const float* table(int m, int s) const { return rows + size_t(m * 2 + s) * n.rungs * COLUMNS; }
-
-    // The next rung that holds anything is reached a little before it: the list tests exactly.
-    void find_next() {
-        next.assign(size_t(M) * 2 * n.rungs, 0.0f), level = next;
-        for (int m = 0; m < M; ++m)
-            for (int s = 0; s < 2; ++s) {
-                const double sign = s ? -1 : 1;
-                double depth = NEVER;
-                for (int r = n.rungs - 1; r >= 0; --r) {
-                    const float *here = table(m, s) + size_t(r) * COLUMNS, *after = here + COLUMNS;
-                    bool more = false;
-                    for (int c = 0; c <= ACCOUNTS && r + 1 < n.rungs; ++c) more = more || after[c] != here[c];
-                    const double cell = r + 0.5;
-                    if (more && r + 1 <= n.cells)
-                        depth = (cell < n.cells ? spread * cell / (n.cells - cell) : NEVER) * (1 - 1e-6) -
-                                barrier[m % n.assets];
-                    const size_t at = size_t(m * 2 + s) * n.rungs + r;
-                    next[at] = float(-sign * depth), level[at] = float(std::exp(std::min(-sign * depth, 80.0)));
-                }
-            }
-    }
-};
-
-// A number of every market, looked up by market: by one permutation where they fit.
-struct Table {
-    std::vector<float> x;
-    explicit Table(int markets) : x(std::max(markets, 2 * L)) {}
-    F at(I m) const {
-        if (x.size() > 2 * L) return gather(x.data(), m);
-        return __builtin_shuffle(load(x.data()), load(x.data() + L), m);
-    }
-};
-
-// What a list's look-ups need of each market.
-struct Markets {
-    Table asset, barrier, per_adv, per_adv_global, coefficient, fee, keeps;
-    std::vector<Table> bound, rate, margin, partial;  // by side, and class
-    explicit Markets(const Parameters& P)
-        : asset(P.M), barrier(P.M), per_adv(P.M), per_adv_global(P.M), coefficient(P.M), fee(P.M), keeps(P.M) {
-        for (auto* x : {&bound, &rate}) x->assign(2, Table(P.M));
-        for (auto* x : {&margin, &partial}) x->assign(2 * C, Table(P.M));
-        for (int m = 0; m < P.M; ++m) {
-            const int v = m / P.n.assets, a = m % P.n.assets;
-            asset.x[m] = float(a), barrier.x[m] = P.barrier[a], fee.x[m] = P.fee[v], keeps.x[m] = P.keeps[v];
-            per_adv.x[m] = 1 / P.adv[m], per_adv_global.x[m] = 1 / P.adv_global[a];
-            coefficient.x[m] = P.coefficient[a];
-            for (int s = 0; s < 2; ++s) {
-                const float sign = s ? -1 : 1;
-                bound[s].x[m] = std::log1p(-sign * P.bound[m]);
-                rate[s].x[m] = 1 / (1 - sign * P.trigger_rate[(v * 2 + s) * P.n.assets + a]);
-                for (int c = 0; c < C; ++c) {
-                    margin[s * C + c].x[m] = P.log_margin[(m * 2 + s) * C + c];
-                    partial[s * C + c].x[m] = P.partial[(m * 2 + s) * C + c];
-                }
-            }
-        }
-    }
-};
 
 // Rows of numbers of all lanes.
 struct Board {
@@ -158,6 +49,11 @@ struct Sums {
         const F error = (before - (total - back)) + (x - back);
         store(high[row] + i, total), store(low[row] + i, load(low[row] + i) + error);
     }
+    void add_one(int row, int lane, float x) {
+        F one{};
+        one[lane % L] = x;
+        add(row, lane / L * L, one);
+    }
     F value(int row, int i) { return load(high[row] + i) + load(low[row] + i); }
 };
 
@@ -173,17 +69,21 @@ struct Block {
     int first = 0, lanes = 0;
 
     Board u_local, basis, total, premium, mark, shift, basis_low, basis_high, used, first_round;  // by market
-    Board moved_to, basis_after;                                // by market: where an order alone in it and its round leads
+    Board moved_to, basis_after;  // by market: where an order alone in it and its round leads
     Board u_global, push, index, depth, index_low, index_high;  // by asset
     Board next[2];                                              // by market: log marks at which a side triggers more
     std::vector<int32_t> reach[2];
     Board sums, round;  // by market, an `Hour` and a `Round` for each lane
-    Sums traders, rest, traders_cash, rest_cash, cash;
+    Sums traders, rest, traders_cash, rest_cash, cash, makers, makers_cash, inventory;
     Board peak, drawdown, fund_low, received, lacked, gross;  // by pool; of cash and coins
+    Board auctioned, taken_over;  // by market and side in the hour [USD]
+    Board beside, beside_cash;    // what others than the rest of the market gave and paid, by market, by venue
+    Board makers_left, asked, asked_of_pool;
     std::vector<float> ring;
     std::vector<int32_t> list[2];  // market x W + lane of what is triggered
     std::vector<uint16_t> hit, twice;  // market, group of lanes: on either side, and on both
-    uint16_t known[GROUPS], live[GROUPS];
+    std::vector<Deferred> deferred[2];
+    uint16_t known[GROUPS], live[GROUPS], holds[GROUPS];  // `holds`: where pools hold what they have taken over
     int listed[2];
     float left, left_global;  // of an imbalance of 1
     bool shifted;             // whether any funding has been paid
@@ -200,9 +100,11 @@ struct Block {
           mark(M), shift(M), basis_low(M), basis_high(M), used(M), first_round(M), moved_to(M), basis_after(M),
           u_global(A), push(A), index(A), depth(A), index_low(A), index_high(A), next{Board(M), Board(M)},
           sums(M * OF_HOUR), round(M * OF_ROUND), traders(2 * M), rest(M), traders_cash(V), rest_cash(V),
-          cash(p.n.pools), peak(p.n.pools), drawdown(p.n.pools), fund_low(p.n.pools), received(p.n.pools),
-          lacked(p.n.pools), gross(2), ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS), twice(hit),
-          inverse(V), own(A), pressed(A), receipts(p.n.pools), deficits(p.n.pools), paying(p.n.pools) {
+          cash(p.n.pools), makers(M), makers_cash(V), inventory(M), peak(p.n.pools), drawdown(p.n.pools),
+          fund_low(p.n.pools), received(p.n.pools), lacked(p.n.pools), gross(2), auctioned(2 * M), taken_over(2 * M),
+          beside(M), beside_cash(V), makers_left(M), asked(M), asked_of_pool(p.n.pools),
+          ring(size_t(p.n.window) * M * B), hit(size_t(M) * GROUPS), twice(hit), inverse(V), own(A), pressed(A),
+          receipts(p.n.pools), deficits(p.n.pools), paying(p.n.pools) {
         for (int s = 0; s < 2; ++s) reach[s].resize(size_t(M) * W), list[s].resize(size_t(M) * W + L);
     }
 
@@ -212,7 +114,10 @@ struct Block {
         first = path, lanes = count, shifted = false, left = left_global = 1;
         for (auto* x : {&u_local, &basis, &total, &premium, &mark, &shift, &used, &u_global, &push, &index, &depth})
             x->fill(0);
-        for (auto* x : {&moved_to, &basis_after, &sums, &round, &first_round, &drawdown, &received, &lacked}) x->fill(0);
+        for (auto* x : {&moved_to, &basis_after, &sums, &round, &first_round, &drawdown, &received, &lacked, &auctioned,
+                        &taken_over, &beside, &beside_cash, &asked, &asked_of_pool})
+            x->fill(0);
+        std::fill_n(holds, GROUPS, uint16_t(0));
         std::fill(ring.begin(), ring.end(), 0.0f);
         std::fill_n(known, GROUPS, uint16_t(0xffff));
         for (int m = 0; m < M; ++m) {
@@ -221,10 +126,10 @@ struct Block {
                 std::fill_n(next[s][m], W, P.next[size_t(m * 2 + s) * P.n.rungs]);
                 traders.open(m * 2 + s, P.traders[(v * 2 + s) * A + a]);
             }
-            rest.open(m, P.rest[m]);
+            rest.open(m, P.rest[m]), makers.open(m, 0), inventory.open(m, 0);
         }
         for (int s = 0; s < 2; ++s) std::fill(reach[s].begin(), reach[s].end(), 0);
-        for (int v = 0; v < V; ++v) traders_cash.open(v, 0), rest_cash.open(v, 0);
+        for (int v = 0; v < V; ++v) traders_cash.open(v, 0), rest_cash.open(v, 0), makers_cash.open(v, 0);
         for (int f = 0; f < P.n.pools; ++f) cash.open(f, P.cash[f]), std::fill_n(peak[f], W, P.cash[f]);
         for (int i = 0; i < 2; ++i) std::fill_n(gross[i], W, P.gross[i]);
     }
@@ -236,6 +141,11 @@ struct Block {
             case INDEX: return level;
             default: return level + larger(smaller(average, here), smaller(larger(average, here), F{}));
         }
+    }
+
+    F quote_of(int m, int i) {
+        const int v = m / A;
+        return quote(v, load(index[m % A] + i), load(basis[m] + i), load(total[m] + i) * inverse[v]);
     }
 
     // Log indices of 16 lanes, from their own pushes; a path that has none is given up.
@@ -298,7 +208,7 @@ struct Block {
             for (int v = 0; v < V; ++v) {
                 const bool due = (k + 1) % P.every[v] == 0, full = k >= P.window[v];
                 float *last = sample(k % window, i), *oldest = sample((k + window - P.window[v]) % window, i);
-                F paid{}, rest_paid{}, gross_paid{};
+                Paid paid;
                 for (int a = 0; a < A; ++a) {
                     const int m = v * A + a;
                     const F b = load(basis[m] + i) * fall;
@@ -309,28 +219,36 @@ struct Block {
                     const F premiums = load(premium[m] + i) + small_expm1(b);
                     const F at = quote(v, load(index[a] + i), b, sum * inverse[v]);
                     store(premium[m] + i, due ? F{} : premiums), store(mark[m] + i, at);
-                    if (due) fund(v, m, i, premiums, at, paid, rest_paid, gross_paid);
+                    if (due) fund(v, m, i, premiums, at, paid);
                     any |= test(m, i, at);
                 }
                 if (!due) continue;
-                traders_cash.add(v, i, -paid), rest_cash.add(v, i, -rest_paid);
-                store(gross[0] + i, load(gross[0] + i) + gross_paid);
+                traders_cash.add(v, i, -paid.traders), rest_cash.add(v, i, -paid.rest);
+                makers_cash.add(v, i, -paid.makers);
+                store(gross[0] + i, load(gross[0] + i) + paid.gross);
             }
             live[i / L] = uint16_t(any);
+            if (holds[i / L]) observe(i, true);
         }
     }
 
+    struct Paid {
+        F traders{}, rest{}, makers{}, gross{};
+    };
+
     // Every holder pays rate x mark a coin, accounts through their triggers.
-    void fund(int v, int m, int i, F premiums, F at, F& paid, F& rest_paid, F& gross_paid) {
+    void fund(int v, int m, int i, F premiums, F at, Paid& paid) {
         const auto within = [](F x, float bound) { return larger(smaller(x, all(bound)), all(-bound)); };
         const F mean = premiums / float(P.every[v]);
         const F rate = within((mean + within(P.interest[v] - mean, P.clamp[v])) / P.divisor[v], P.cap[v]);
         const F per_coin = rate * exp_of(at);
         const F closed[2] = {summed(m, i, COINS), summed(m, i, COINS + 1)};
         const F longs = traders.value(2 * m, i) - closed[0], shorts = traders.value(2 * m + 1, i) + closed[1];
-        paid += per_coin * (longs + shorts);
-        rest_paid += per_coin * (rest.value(m, i) + closed[0] - closed[1]);
-        gross_paid += magnitude(per_coin) * (magnitude(longs) + magnitude(shorts));
+        paid.traders += per_coin * (longs + shorts);
+        paid.rest += per_coin * (rest.value(m, i) + closed[0] - closed[1] - load(beside[m] + i));
+        paid.makers += per_coin * makers.value(m, i);
+        paid.gross += magnitude(per_coin) * (magnitude(longs) + magnitude(shorts));
+        if (P.pool[m] >= 0) cash.add(P.pool[m], i, -per_coin * inventory.value(m, i));
         const F moved = load(shift[m] + i) + per_coin;
         store(shift[m] + i, moved);
         for (int s = 0; s < 2; ++s) {
@@ -349,23 +267,6 @@ struct Block {
         return log_of(larger(price, all(1e-30f))) + (s ? -3e-7f : 3e-7f);
     }
 
-    I position(F at) const {
-        at = larger(at, F{});
-        const F cell = float(P.n.cells) * (at / (P.spread + at));
-        return whole(smaller(cell + 0.5f, all(float(P.n.cells))));
-    }
-    F depth_of(F cell) const { return P.spread * cell / (float(P.n.cells) - cell); }
-
-    // Mean of |u|^delta with its sign over [u, u + du], given that at u and at u + du, as `price.mean_power`.
-    F mean_push(F u, F du, F start, F end) const {
-        const I small = (magnitude(du) < 0.03f * magnitude(u)) | (du == 0);
-        const F x = du / (u == 0 ? all(1.0f) : u), d = all(P.delta);
-        const F tail = 1 + (d - 2) * x * 0.25f * (1 + (d - 3) * x * 0.2f);
-        const F series = 1 + d * x * 0.5f * (1 + (d - 1) * x * (1 / 3.0f) * tail);
-        const F swept = magnitude(u + du) * magnitude(end) - magnitude(u) * magnitude(start);
-        return small ? start * series : swept / ((P.delta + 1) * (small ? all(1.0f) : du));
-    }
-
     void give_up(I lane, unsigned which) {
         for (; which; which &= which - 1) {
             const int l = lane[__builtin_ctz(which)];
@@ -373,100 +274,279 @@ struct Block {
         }
     }
 
+    I asset_of(I key, I m) const { return key + (whole(of.asset.at(m)) - m) * W; }
+
+    // The impact curve at the round's opening.
+    Line line_of(I key, I m) {
+        Line line;
+        const I of_asset = asset_of(key, m);
+        const F coefficient = of.coefficient.at(m);
+        line.delta = P.delta, line.depth = gather(depth.data(), of_asset);
+        line.per_adv = of.per_adv.at(m), line.per_adv_global = of.per_adv_global.at(m);
+        line.u_local = left * gather(u_local.data(), key);
+        line.u_global = left_global * gather(u_global.data(), of_asset);
+        line.local = (1 - P.rho) * coefficient, line.everywhere = P.index_weight * P.rho * coefficient;
+        // Where orders do not press, what they would have pressed counts for nothing.
+        line.start_local = where(line.local > 0, gather(basis.data(), key) / line.local, F{});
+        line.start_global = where(coefficient > 0, gather(push.data(), of_asset) / coefficient, F{});
+        line.base = gather(index.data(), of_asset) - line.everywhere * line.start_global;
+        return line;
+    }
+
+    // Where an order alone in its market and round leads.
+    void leads(I key, const Line& line, const Line::End& end) {
+        scatter(moved_to.data(), key, end.u_local * (1 / left));
+        scatter(basis_after.data(), key, line.local * end.local);
+    }
+
+    template <int s> I too_far(const Line& line, const Line::End& end, F at, I m) const {
+        constexpr float sign = s ? -1 : 1;
+        return sign * (line.last(end) - (at + of.bound[s].at(m))) < 0;
+    }
+
     // Close what a vector of markets and paths has triggered on one side.
-    template <int s> void close(I key) {
+    template <int s> [[gnu::flatten]] void close(I key) {
         constexpr float sign = s ? -1 : 1;
         const I m = whole((number(key) + 0.5f) * (1.0f / W));
-        const I of_asset = key + (whole(of.asset.at(m)) - m) * W;
         const F at = gather(mark.data(), key), moved = shifted ? gather(shift.data(), key) : F{};
         F log = at;
         if (shifted) {
             const F less = moved * exp_of(-at) * of.rate[s].at(m);
             log += log_of(larger(1 - less, all(1e-3f)));
         }
-        const I low = gather(reach[s].data(), key), there = position(-sign * log + of.barrier.at(m));
-        const I high = there > low ? there : low, ladder = m * 2 + s;
+        const I low = gather(reach[s].data(), key), there = P.position(-sign * log + of.barrier.at(m));
+        const I high = where(there > low, there, low);
         scatter(reach[s].data(), key, high);
-        scatter(next[s].data(), key, next_mark(s, ladder, high, moved, m));
-
-        alignas(64) int32_t from[L], to[L], place[L];
-        *(I*)from = (ladder * P.n.rungs + low) * COLUMNS, *(I*)to = (ladder * P.n.rungs + high) * COLUMNS;
-        F rows[L];
-        for (int l = 0; l < L; ++l) rows[l] = load(P.rows + to[l]) - load(P.rows + from[l]);
-        transpose(rows);
-        F coins{};
-        for (int c = 0; c < C; ++c) coins += rows[2 * c];
+        scatter(next[s].data(), key, next_mark(s, m * 2 + s, high, moved, m));
 
         // The book, along the curve from the round's opening, at most to the take bound.
-        const F usd = coins * exp_of(at), g = gather(depth.data(), of_asset);
-        const F coefficient = of.coefficient.at(m), ul = left * gather(u_local.data(), key);
-        const F ug = left_global * gather(u_global.data(), of_asset);
-        const F local = (1 - P.rho) * coefficient, everywhere = P.index_weight * P.rho * coefficient;
-        // Where orders do not press, what they would have pressed counts for nothing.
-        const F start_local = local > 0 ? gather(basis.data(), key) / local : F{};
-        const F start_global = coefficient > 0 ? gather(push.data(), of_asset) / coefficient : F{};
-        const F base = gather(index.data(), of_asset) - everywhere * start_global;
-        const F by_local = -sign * usd * g * of.per_adv.at(m), by_global = -sign * usd * g * of.per_adv_global.at(m);
-        const F after_local = ul + by_local, after_global = ug + by_global;
-        const F end_local = signed_as(power(magnitude(after_local), P.delta), after_local);
-        const F end_global = signed_as(power(magnitude(after_global), P.delta), after_global);
-        scatter(moved_to.data(), key, after_local * (1 / left)), scatter(basis_after.data(), key, local * end_local);
-        const F last = base + everywhere * end_global + local * end_local;
-        const F move = expm1_of(base + everywhere * mean_push(ug, by_global, start_global, end_global) +
-                                local * mean_push(ul, by_local, start_local, end_local));
-        const I beyond = (sign * (last - (at + of.bound[s].at(m))) < 0) & (coins > 0);
-        if (const unsigned lost = bits(beyond | ~(move - move == 0))) give_up(key - m * W, lost);
+        const Sweep swept = sweep<s>(P, m, low, high);
+        const F coins = swept.coins, usd = coins * exp_of(at);
+        const Line line = line_of(key, m);
+        const Line::End end = line.after(-sign * usd);
+        leads(key, line, end);
+        const F move = expm1_of(line.mean(end));
+        const I odd = ~(move - move == 0), later = too_far<s>(line, end, at, m) & (coins > 0) & ~odd;
+        if (const unsigned lost = bits(odd)) give_up(key - m * W, lost);
 
-        // Settlement. Accounts come by bankruptcy price: bankrupt, short of the fee, whole, class by class.
-        const F fee = of.fee.at(m) * (1 + move), level = move - moved;
-        const F zero = -sign * log_of(larger(1 + level, all(1e-3f)));
-        const F full = -sign * log_of(larger(1 + level - sign * fee, all(1e-3f)));
-        const F past_low = depth_of(number(low) + 0.5f), past_high = depth_of(number(high) - 0.5f);
-        F lack{}, fees{}, spare{};
-        for (int c = 0; c < C; ++c) {
-            const F quantity = rows[2 * c], value = rows[2 * c + 1], margin = of.margin[s * C + c].at(m);
-            const F to_zero = zero + sign * margin, to_full = full + sign * margin;
-            const I partial = of.partial[s * C + c].at(m) != 0;
-            if (!bits(to_full >= past_low)) {
-                const F due = fee * quantity;
-                fees += due;
-                spare += partial ? F{} : larger(sign * (quantity * level - value) - due, F{});
-                continue;
+        const Remains left = settle<s, true>(P, of, swept, all(1.0f), move, of.fee.at(m) * (1 + move), moved);
+        const F got = left.fees + of.keeps.at(m) * left.spare, earned = coins * (1 + move);
+        F rows[L] = {};
+        rows[USD + s] = usd, rows[COINS + s] = coins, rows[PAID] = sign * earned, rows[LACKED] = left.lack - got;
+        rows[GROSS] = earned + left.lack + got, rows[ENDED] = swept.rows[ACCOUNTS];
+        rows[OF_HOUR + ORDERED] = usd, rows[OF_HOUR + FLOW] = -sign * usd * line.depth;
+        rows[OF_HOUR + RECEIVED] = got, rows[OF_HOUR + LACKING] = left.lack;
+        if (unsigned some = bits(later)) {
+            for (F& x : rows) x = where(later, F{}, x);
+            for (; some; some &= some - 1) {
+                const int l = __builtin_ctz(some);
+                deferred[s].push_back({key[l], low[l], high[l], usd[l], 0, 0, 0, 0});
             }
-            // What the class holds up to a depth, of all it holds; inside the sweep its table says.
-            const auto up_to = [&](F depth, F& q, F& x) {
-                const I every = depth >= past_high, inside = (depth >= past_low) & ~every;
-                q = every ? quantity : F{}, x = every ? value : F{};
-                if (!bits(inside)) return;
-                I rung = position(depth);
-                rung = rung < low ? low : rung, rung = rung > high ? high : rung;
-                const float* t = P.rows + 2 * c;
-                const I start = (ladder * P.n.rungs + low) * COLUMNS, stop = start + (rung - low) * COLUMNS;
-                q = inside ? gather(t, stop) - gather(t, start) : q;
-                x = inside ? gather(t + 1, stop) - gather(t + 1, start) : x;
-            };
-            F q0, x0, q1, x1;
-            up_to(to_zero, q0, x0), up_to(to_full, q1, x1);
-            lack += larger(-sign * (q0 * level - x0), F{});
-            const F q = quantity - q1, x = value - x1, due = fee * q;
-            const F left = larger(sign * ((q1 - q0) * level - (x1 - x0)), F{});
-            fees += partial ? fee * (quantity - q0) : due + left;
-            spare += partial ? F{} : larger(sign * (q * level - x) - due, F{});
         }
-        const F got = fees + of.keeps.at(m) * spare, earned = coins * (1 + move), ended = rows[ACCOUNTS];
-        for (F& x : rows) x = F{};
-        rows[USD + s] = usd, rows[COINS + s] = coins, rows[PAID] = sign * earned, rows[LACKED] = lack - got;
-        rows[GROSS] = earned + lack + got, rows[ENDED] = ended;
-        rows[OF_HOUR + IN_BOOK] = usd, rows[OF_HOUR + FLOW] = -sign * usd * g;
-        rows[OF_HOUR + RECEIVED] = got, rows[OF_HOUR + LACKING] = lack;
+        enter(key, rows);
+    }
+
+    // Add what a vector of markets and paths has closed to the hour and the round.
+    void enter(I key, F (&rows)[L]) {
+        alignas(64) int32_t place[L];
         transpose(rows);
-        *(I*)place = key;
+        store(place, key);
         for (int l = 0; l < L; ++l) {
             const float* mine = reinterpret_cast<const float*>(&rows[l]);
-            *reinterpret_cast<Eight*>(sums.data() + size_t(place[l]) * OF_HOUR) += *reinterpret_cast<const Eight*>(mine);
-            *reinterpret_cast<Four*>(round.data() + size_t(place[l]) * OF_ROUND) +=
-                *reinterpret_cast<const Four*>(mine + OF_HOUR);
+            float *hour = sums.data() + size_t(place[l]) * OF_HOUR, *now = round.data() + size_t(place[l]) * OF_ROUND;
+            *reinterpret_cast<Eight*>(hour) += *reinterpret_cast<const Eight*>(mine);
+            *reinterpret_cast<Four*>(now) += *reinterpret_cast<const Four*>(mine + OF_HOUR);
         }
+    }
+
+    // Deferred orders of one side, up to 16 at a time; places in a vector without one are nobody's.
+    template <class Work> void by_vectors(std::vector<Deferred>& orders, Work work) {
+        for (size_t j = 0; j < orders.size(); j += L) {
+            Deferred some[L];
+            const int many = int(std::min(orders.size() - j, size_t(L)));
+            I key = I{} + B, low{}, high{};
+            for (int l = 0; l < many; ++l) {
+                some[l] = orders[j + l];
+                key[l] = some[l].key, low[l] = some[l].low, high[l] = some[l].high;
+            }
+            work(&orders[j], many, key, low, high);
+        }
+    }
+    // A number of each of these.
+    static F of_each(const Deferred* orders, int many, float Deferred::* which) {
+        F x{};
+        for (int l = 0; l < many; ++l) x[l] = orders[l].*which;
+        return x;
+    }
+
+    // What the book does not take of the round's orders goes to auctions, and then to pools.
+    [[gnu::cold]] void go_behind() {
+        fill_books<0>(), fill_books<1>();
+        for (auto& orders : deferred)
+            for (Deferred& x : orders) {
+                const int m = x.market(), lane = x.lane(), f = P.pool[m];
+                const float wanted = std::max(x.usd - x.book, 0.0f);
+                x.auction = wanted * share(makers_left[m][lane], asked[m][lane]);
+                x.takeover = std::max(wanted - x.auction, 0.0f);
+                if (f >= 0) asked_of_pool[f][lane] += x.takeover;
+            }
+        for (auto& orders : deferred)
+            for (Deferred& x : orders) {
+                const int lane = x.lane(), i = lane / L * L, f = P.pool[x.market()];
+                const float wanted = x.takeover;
+                x.takeover = 0;
+                if (f >= 0) {
+                    const F room = larger(P.multiple[f] * equity_of(f, i) - held_by(f, i), F{});
+                    x.takeover = wanted * share(room[lane % L], asked_of_pool[f][lane]);
+                }
+                if (std::max(wanted - x.takeover, 0.0f) > 0) known[lane / L] &= uint16_t(~(1u << lane % L));
+            }
+        settle_behind<0>(), settle_behind<1>();
+        for (auto& orders : deferred) {
+            for (const Deferred& x : orders) {
+                const int m = x.market(), lane = x.lane();
+                makers_left[m][lane] = std::max(makers_left[m][lane] - x.auction, 0.0f), asked[m][lane] = 0;
+                if (P.pool[m] >= 0) asked_of_pool[P.pool[m]][lane] = 0;
+            }
+            orders.clear();
+        }
+    }
+
+    // How much of an order the book takes, found by halving.
+    template <int s> [[gnu::cold]] void fill_books() {
+        constexpr float sign = s ? -1 : 1;
+        by_vectors(deferred[s], [&](Deferred* orders, int many, I key, I, I) {
+            const I m = whole((number(key) + 0.5f) * (1.0f / W));
+            const F at = gather(mark.data(), key);
+            const Line line = line_of(key, m);
+            F low{}, high = of_each(orders, many, &Deferred::usd);
+            for (int turn = 0; turn < 24; ++turn) {
+                const F middle = 0.5f * (low + high);
+                const I over = too_far<s>(line, line.after(-sign * middle), at, m);
+                low = where(over, low, middle), high = where(over, middle, high);
+            }
+            const Line::End end = line.after(-sign * low);
+            leads(key, line, end);
+            const F move = expm1_of(line.mean(end));
+            for (int l = 0; l < many; ++l) {
+                Deferred& x = orders[l];
+                x.book = low[l], x.move = move[l];
+                asked[x.market()][x.lane()] += std::max(x.usd - x.book, 0.0f);
+            }
+        });
+    }
+
+    template <int s> [[gnu::cold]] void settle_behind() {
+        constexpr float sign = s ? -1 : 1;
+        by_vectors(deferred[s], [&](Deferred* orders, int many, I key, I low, I high) {
+            const I m = whole((number(key) + 0.5f) * (1.0f / W));
+            const F at = gather(mark.data(), key), moved = shifted ? gather(shift.data(), key) : F{};
+            const F usd = of_each(orders, many, &Deferred::usd), safe = where(usd > 0, usd, all(1.0f));
+            const F book = of_each(orders, many, &Deferred::book), in_book = book / safe;
+            const F auction = of_each(orders, many, &Deferred::auction) / safe;
+            const F takeover = of_each(orders, many, &Deferred::takeover) / safe;
+            const F at_book = 1 + of_each(orders, many, &Deferred::move);
+            const F at_auction = exp_of(at) * (1 - sign * of.discount.at(m));
+            const F fixed = in_book + auction, moves = in_book * (at_book - 1) + auction * (at_auction - 1);
+            const F fee = of.fee.at(m) * (in_book * at_book + auction * at_auction);
+
+            const Sweep swept = sweep<s>(P, m, low, high);
+            const Remains left = settle<s, false>(P, of, swept, fixed, moves, fee, moved);
+            const F coins = swept.coins, got = left.fees + of.keeps.at(m) * left.spare;
+            F bankruptcy = coins * (1 + moved);
+            for (int c = 0; c < C; ++c) bankruptcy += swept.rows[2 * c + 1];
+            const F by_makers = coins * auction, by_pool = coins * takeover;
+            const F makers_paid = by_makers * at_auction, pool_paid = bankruptcy * takeover;
+            const F earned = coins * in_book * at_book + makers_paid + pool_paid;
+            F rows[L] = {};
+            rows[USD + s] = book, rows[COINS + s] = coins, rows[PAID] = sign * earned;
+            rows[LACKED] = left.lack - got, rows[GROSS] = earned + left.lack + got;
+            rows[ENDED] = swept.rows[ACCOUNTS];
+            rows[OF_HOUR + ORDERED] = usd, rows[OF_HOUR + FLOW] = -sign * book * gather(depth.data(), asset_of(key, m));
+            rows[OF_HOUR + RECEIVED] = got, rows[OF_HOUR + LACKING] = left.lack;
+            enter(key, rows);
+            for (int l = 0; l < many; ++l) {
+                const Deferred& x = orders[l];
+                const int market = x.market(), lane = x.lane(), v = market / A, f = P.pool[market];
+                auctioned[2 * market + s][lane] += x.auction, taken_over[2 * market + s][lane] += x.takeover;
+                makers.add_one(market, lane, sign * by_makers[l]);
+                makers_cash.add_one(v, lane, -sign * makers_paid[l]);
+                inventory.add_one(market, lane, sign * by_pool[l]);
+                if (f >= 0) cash.add_one(f, lane, -sign * pool_paid[l]);
+                beside[market][lane] += sign * (by_makers[l] + by_pool[l]);
+                beside_cash[v][lane] += sign * (makers_paid[l] + pool_paid[l]);
+                if (by_pool[l] != 0) holds[lane / L] |= uint16_t(1u << lane % L);
+            }
+        });
+    }
+
+    // Equity of a pool, and what it holds of what it has taken over, at the marks [USD].
+    F equity_of(int f, int i) {
+        F equity = cash.value(f, i);
+        for (int m = 0; m < M && holds[i / L]; ++m)
+            if (P.pool[m] == f) equity += inventory.value(m, i) * exp_of(load(mark[m] + i));
+        return equity;
+    }
+    F held_by(int f, int i) {
+        F held{};
+        for (int m = 0; m < M && holds[i / L]; ++m)
+            if (P.pool[m] == f) held += magnitude(inventory.value(m, i)) * exp_of(load(mark[m] + i));
+        return held;
+    }
+
+    // Value pools of 16 lanes, all of them or those that have paid.
+    void observe(int i, bool every) {
+        unsigned lost = 0;
+        for (int f = 0; f < P.n.pools; ++f) {
+            if (!every && !paying[f]) continue;
+            const F equity = equity_of(f, i), top = larger(load(peak[f] + i), equity);
+            store(peak[f] + i, top);
+            store(drawdown[f] + i, larger(load(drawdown[f] + i), top - equity));
+            store(fund_low[f] + i, smaller(load(fund_low[f] + i), equity));
+            // Exhausted, or so far below the highest peak, which no rolling one exceeds, that deleveraging may be on.
+            lost |= bits(~(equity > 1.0f)) | bits(~(equity < 3e38f));
+            if (P.share[f] <= 1) lost |= bits(equity <= (1 - P.share[f]) * top);
+        }
+        known[i / L] &= uint16_t(~lost);
+    }
+
+    // Pools of 16 lanes sell what they have taken over, at most at their rates, without a take bound.
+    [[gnu::cold]] void unwind(int i) {
+        thin(i);
+        uint16_t holding = 0;
+        for (int a = 0; a < A; ++a) {
+            F everywhere{};
+            for (int v = 0; v < V; ++v) {
+                const int m = v * A + a;
+                const F held = inventory.value(m, i);
+                const I some = held != 0;
+                if (!bits(some) || P.pool[m] < 0) continue;
+                const I key = IOTA + (m * W + i);
+                const F price = exp_of(load(mark[m] + i));
+                const F coins = where(some, signed_as(smaller(magnitude(held), P.unwind[m] / price), held), F{});
+                const F flow = -coins * price;
+                const Line line = line_of(key, I{} + m);
+                const Line::End end = line.after(flow);
+                const F earned = coins * exp_of(line.mean(end));
+                inventory.add(m, i, -coins), cash.add(P.pool[m], i, earned);
+                holding |= uint16_t(bits(inventory.value(m, i) != 0));
+                store(beside[m] + i, load(beside[m] + i) - coins);
+                store(beside_cash[v] + i, load(beside_cash[v] + i) - earned);
+                store(gross[0] + i, load(gross[0] + i) + magnitude(earned));
+                store(gross[1] + i, load(gross[1] + i) + magnitude(coins));
+                everywhere += flow * line.depth;
+                const F b = load(basis[m] + i), anew = where(some, line.local * end.local, b);
+                store(u_local[m] + i, where(some, end.u_local * (1 / left), load(u_local[m] + i)));
+                store(basis[m] + i, anew);
+                widen(basis_low[m] + i, basis_high[m] + i, b), widen(basis_low[m] + i, basis_high[m] + i, anew);
+            }
+            press_globally(a, i, everywhere);
+        }
+        holds[i / L] = holding;
+        for (int a = 0; a < A; ++a) own[a] = P.rho * load(push[a] + i);
+        indices(i);
+        for (int m = 0; m < M; ++m) store(mark[m] + i, quote_of(m, i));
+        observe(i, true);
     }
 
     // How much thinner the books of 16 lanes are.
@@ -494,9 +574,9 @@ struct Block {
                 pressed[a] = 1;
                 F round[OF_ROUND];
                 take_round(m, i, round);
-                if (at_first) store(first_round[m] + i, load(first_round[m] + i) + round[IN_BOOK]);
-                const F before = load(used[m] + i), spent = before + round[IN_BOOK];
-                lost |= bits(round[IN_BOOK] > larger(P.throughput[m] - before, F{}));
+                if (at_first) store(first_round[m] + i, load(first_round[m] + i) + round[ORDERED]);
+                const F before = load(used[m] + i), spent = before + round[ORDERED];
+                lost |= bits(round[ORDERED] > larger(P.throughput[m] - before, F{}));
                 store(used[m] + i, spent);
                 everywhere += round[FLOW];
                 const I moved = round[FLOW] != 0;
@@ -507,51 +587,41 @@ struct Block {
                     u = ul * (1 / left);
                     b = signed_as((1 - P.rho) * P.coefficient[a] * power(magnitude(ul), P.delta), ul);
                 }
-                store(u_local[m] + i, moved ? u : was);
-                const F anew = moved ? b : old;
+                store(u_local[m] + i, where(moved, u, was));
+                const F anew = where(moved, b, old);
                 widen(basis_low[m] + i, basis_high[m] + i, old), widen(basis_low[m] + i, basis_high[m] + i, anew);
                 store(basis[m] + i, anew);
                 if (P.pool[m] < 0) continue;
                 receipts[P.pool[m]] += round[RECEIVED], deficits[P.pool[m]] += round[LACKING];
                 paying[P.pool[m]] = 1;
             }
-            if (!pressed[a]) continue;
-            const I moved = everywhere != 0;
-            const F was = load(u_global[a] + i), ug = left_global * was + everywhere * (1 / P.adv_global[a]);
-            store(u_global[a] + i, moved ? ug * (1 / left_global) : was);
-            const F p = signed_as(P.coefficient[a] * power(magnitude(ug), P.delta), ug);
-            store(push[a] + i, moved ? p : load(push[a] + i));
+            if (pressed[a]) press_globally(a, i, everywhere);
         }
         for (int f = 0; f < P.n.pools; ++f) {
             if (!paying[f]) continue;
             store(received[f] + i, load(received[f] + i) + receipts[f]);
             store(lacked[f] + i, load(lacked[f] + i) + deficits[f]);
             cash.add(f, i, receipts[f]);
-            lost |= bits(deficits[f] > larger(cash.value(f, i), F{}));
+            lost |= bits(deficits[f] > larger(equity_of(f, i), F{}));
             cash.add(f, i, -deficits[f]);
-            const F equity = cash.value(f, i), top = larger(load(peak[f] + i), equity);
-            store(peak[f] + i, top);
-            store(drawdown[f] + i, larger(load(drawdown[f] + i), top - equity));
-            store(fund_low[f] + i, smaller(load(fund_low[f] + i), equity));
-            // Exhausted, or so far below the highest peak, which no rolling one exceeds, that deleveraging may be on.
-            lost |= bits(~(equity > 1.0f)) | bits(~(equity < 3e38f));
-            if (P.share[f] <= 1) lost |= bits(equity <= (1 - P.share[f]) * top);
         }
         known[g] &= uint16_t(~lost);
+    }
+
+    // What all venues together do to an asset's imbalance.
+    void press_globally(int a, int i, F everywhere) {
+        const I moved = everywhere != 0;
+        const F was = load(u_global[a] + i), ug = left_global * was + everywhere * (1 / P.adv_global[a]);
+        store(u_global[a] + i, where(moved, ug * (1 / left_global), was));
+        const F p = signed_as(P.coefficient[a] * power(magnitude(ug), P.delta), ug);
+        store(push[a] + i, where(moved, p, load(push[a] + i)));
     }
 
     // Take what a round has posted for a market and 16 lanes.
     void take_round(int m, int i, F (&x)[OF_ROUND]) {
         float* from = round.data() + (size_t(m) * W + i) * OF_ROUND;
-        F four[OF_ROUND];
-        for (int j = 0; j < OF_ROUND; ++j) four[j] = load(from + j * L), store(from + j * L, F{});
-        const I even = {0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29}, odd = even + 2;
-        const I low = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23}, high = low + 8;
-        for (int j = 0; j < 2; ++j) {
-            const I which = j ? odd : even;
-            const F a = __builtin_shuffle(four[0], four[1], which), b = __builtin_shuffle(four[2], four[3], which);
-            x[2 * j] = __builtin_shuffle(a, b, low), x[2 * j + 1] = __builtin_shuffle(a, b, high);
-        }
+        columns(from, x);
+        for (int j = 0; j < OF_ROUND; ++j) store(from + j * L, F{});
     }
 
     // New quotes of 16 lanes, and whom they trigger.
@@ -563,7 +633,7 @@ struct Block {
             for (int v = 0; v < V; ++v) {
                 const int m = v * A + a;
                 if (!P.contagious && !pressed[a]) continue;
-                const F at = quote(v, load(index[a] + i), load(basis[m] + i), load(total[m] + i) * inverse[v]);
+                const F at = quote_of(m, i);
                 store(mark[m] + i, at);
                 any |= test(m, i, at);
             }
@@ -581,9 +651,12 @@ struct Block {
                     s ? close<1>(load(&list[s][j])) : close<0>(load(&list[s][j]));
                 listed[s] = 0;
             }
+            if (!deferred[0].empty() || !deferred[1].empty()) go_behind();
             for (int i = 0; i < lanes; i += L)
-                if (live[i / L]) press(i, !r), quote_again(i);
+                if (live[i / L]) press(i, !r), quote_again(i), observe(i, holds[i / L]);
         }
+        for (int i = 0; i < lanes; i += L)
+            if (holds[i / L]) unwind(i);
     }
 
     void new_hour() {
@@ -592,8 +665,9 @@ struct Block {
                 store(index_low[a] + i, load(index[a] + i)), store(index_high[a] + i, load(index[a] + i));
             for (int m = 0; m < M; ++m)
                 store(basis_low[m] + i, load(basis[m] + i)), store(basis_high[m] + i, load(basis[m] + i));
-            for (int f = 0; f < P.n.pools; ++f) store(fund_low[f] + i, cash.value(f, i));
+            for (int f = 0; f < P.n.pools; ++f) store(fund_low[f] + i, equity_of(f, i));
         }
+        for (int m = 0; m < M; ++m) std::fill_n(makers_left[m], W, P.capacity[m]);
     }
 
     // Post an hour, report it, and clear what is summed over one.
@@ -607,12 +681,19 @@ struct Block {
         };
         for (int m = 0; m < M; ++m) {
             const int v = m / A, a = m % A;
-            for (int s = 0; s < 2; ++s) put_sum(to.traders, 2 * M, (v * 2 + s) * A + a, traders, 2 * m + s);
-            put_sum(to.rest, M, m, rest, m);
+            for (int s = 0; s < 2; ++s) {
+                const int row = (v * 2 + s) * A + a;
+                put_sum(to.traders, 2 * M, row, traders, 2 * m + s);
+                put(to.auction, 2 * M, row, auctioned[2 * m + s]), put(to.takeover, 2 * M, row, taken_over[2 * m + s]);
+            }
+            put_sum(to.rest, M, m, rest, m), put_sum(to.makers, M, m, makers, m);
+            put_sum(to.inventory, M, m, inventory, m);
             put(to.mark, M, m, mark[m]), put(to.basis_low, M, m, basis_low[m]), put(to.basis_high, M, m, basis_high[m]);
         }
-        for (int v = 0; v < V; ++v)
+        for (int v = 0; v < V; ++v) {
             put_sum(to.traders_cash, V, v, traders_cash, v), put_sum(to.rest_cash, V, v, rest_cash, v);
+            put_sum(to.makers_cash, V, v, makers_cash, v);
+        }
         for (int a = 0; a < A; ++a) {
             put(to.index, A, a, index[a]), put(to.index_low, A, a, index_low[a]);
             put(to.index_high, A, a, index_high[a]);
@@ -624,6 +705,7 @@ struct Block {
         }
         for (int j = 0; j < 2; ++j) put(to.gross, 2, j, gross[j]);
         for (auto* x : {&sums, &first_round, &received, &lacked}) x->fill(0);
+        for (auto* x : {&auctioned, &taken_over, &beside, &beside_cash}) x->fill(0);
     }
 
     // The hour of 16 lanes.
@@ -642,14 +724,15 @@ struct Block {
                     out(to.volume, 2 * M, (v * 2 + s) * A + a, x[USD + s]);
                     traders.add(2 * m + s, i, s ? x[COINS + s] : -x[COINS + s]);
                 }
-                rest.add(m, i, x[COINS] - x[COINS + 1]);
+                rest.add(m, i, x[COINS] - x[COINS + 1] - load(beside[m] + i));
                 out(to.first_round, M, m, load(first_round[m] + i));
                 paid += x[PAID], lack += x[LACKED], ended += x[ENDED];
                 money += x[GROSS], coins += x[COINS] + x[COINS + 1];
                 widen(basis_low[m] + i, basis_high[m] + i, load(basis[m] + i));
             }
             out(to.accounts, V, v, ended);
-            traders_cash.add(v, i, paid), traders_cash.add(v, i, lack), rest_cash.add(v, i, -paid);
+            traders_cash.add(v, i, paid), traders_cash.add(v, i, lack);
+            rest_cash.add(v, i, load(beside_cash[v] + i) - paid);
         }
         store(gross[0] + i, money), store(gross[1] + i, coins);
     }

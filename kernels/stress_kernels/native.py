@@ -1,7 +1,9 @@
 """A run's paths by a kernel for one core of a CPU, written in C++ (`native.cpp`), equal to `simulate` to rounding.
 
-It knows what the kernel on the chip of a GPU knows (`chip.py`), reads the same tables and makes the same report; paths
-that it gives up are for `simulate`. `stress.native` builds the library and tells JAX of it.
+It knows what the kernel on the chip of a GPU knows (`chip.py`), and the auctions and pools behind the book; it reads the
+same tables and makes the same report, with what went there. Paths that it gives up are for `simulate`: those with an
+order that makers and pools do not take whole either, a queue, or a pool that is exhausted or far drawn down.
+`stress.native` builds the library and tells JAX of it.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ def on_core(exogenous: Float[Array, "step a p"], ladders: Ladders, world: World)
     sizes = replace(sizes_of(ladders, world, 1, interpret=False), width=assets)
     tables = tables_of(ladders, world, open_stocks(ladders, None, world, 1), sizes)
     padded = jnp.pad(exogenous, ((0, 0), (0, 0), (0, -paths % _VECTOR)))
-    report, structure = jax.tree.flatten(report_of(sizes, padded.shape[-1], exogenous.dtype))
+    report, structure = jax.tree.flatten(report_of(sizes, padded.shape[-1], exogenous.dtype, behind=True))
     numbers = (sizes.venues, sizes.assets, sizes.pools, sizes.rungs, sizes.cells, sizes.window, sizes.lag)
     times = (sizes.rounds, sizes.hours, sizes.steps_per_hour, padded.shape[-1])
     call = jax.ffi.ffi_call(TARGET, report)

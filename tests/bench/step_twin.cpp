@@ -89,7 +89,7 @@ struct Sums {
 // A number of every market, looked up by market with one permutation.
 struct Table {
     alignas(64) float x[2 * L] = {};
-    F at(I m) const { return __builtin_shuffle(load(x), load(x + L), m); }
+    F at(I m) const { return look_up(x, m); }
     template <class T> void fill(int m, T value) { x[m] = float(value); }
 };
 
@@ -169,7 +169,7 @@ struct Block {
 
     // Lanes beyond a block's paths, of a list's end, read the last one's prices.
     F price_at(const float* step, int a, I lane) const {
-        return gather(step + size_t(a) * P.paths, lane < lanes ? lane : I{} + (lanes - 1));
+        return gather(step + size_t(a) * P.paths, where(lane < lanes, lane, I{} + (lanes - 1)));
     }
 
     // All paths and markets: imbalances decay, bases go into the average, prices are quoted and tested.
@@ -221,7 +221,7 @@ struct Block {
     I position(F at) const {
         at = larger(at, F{});
         const F cell = float(P.cells) * (at / (P.spread + at));
-        return __builtin_convertvector(smaller(cell + 0.5f, all(float(P.cells))), I);
+        return whole(smaller(cell + 0.5f, all(float(P.cells))));
     }
     F depth_of(F cell) const { return P.spread * cell / (float(P.cells) - cell); }
 
@@ -230,17 +230,17 @@ struct Block {
         const I small = (magnitude(du) < 0.03f * magnitude(u)) | (du == 0);
         const F middle = u + du / 2, at = signed_as(power(magnitude(middle), P.delta), middle);
         const F swept = magnitude(u + du) * magnitude(end) - magnitude(u) * magnitude(start);
-        return small ? at : swept / ((P.delta + 1) * (small ? all(1.0f) : du));
+        return where(small, at, swept / ((P.delta + 1) * where(small, all(1.0f), du)));
     }
 
     // Close what a vector of paths and markets has triggered on one side.
     template <int s> void close(I key) {
         constexpr float sign = s ? -1 : 1;
-        const I m = __builtin_convertvector((__builtin_convertvector(key, F) + 0.5f) * (1.0f / WIDTH), I);
-        const I of_asset = key + (__builtin_convertvector(of.asset.at(m), I) - m) * WIDTH;
+        const I m = whole((number(key) + 0.5f) * (1.0f / WIDTH));
+        const I of_asset = key + (whole(of.asset.at(m)) - m) * WIDTH;
         const F at = gather(mark[0], key);
         const I low = gather(reach[s][0], key), there = position(-sign * at + of.shift.at(m));
-        const I high = there > low ? there : low;
+        const I high = where(there > low, there, low);
         scatter(reach[s][0], key, high);
         scatter(next[s][0], key, gather(P.next.data(), (m * 2 + s) * P.rungs + high));
 
@@ -248,7 +248,7 @@ struct Block {
         F quantity[E][C], value[E][C], coins{};
         for (int e = 0; e < E; ++e) {
             alignas(64) int32_t from[L], to[L];
-            *(I*)from = (ladder + e * P.rungs + low) * COLUMNS, *(I*)to = (ladder + e * P.rungs + high) * COLUMNS;
+            store(from, (ladder + e * P.rungs + low) * COLUMNS), store(to, (ladder + e * P.rungs + high) * COLUMNS);
             F row[L];
             for (int l = 0; l < L; ++l) row[l] = load(&P.rows[to[l]]) - load(&P.rows[from[l]]);
             transpose(row);
@@ -268,7 +268,7 @@ struct Block {
             const F after_local = ul - sign * usd * per_local, after_global = ug - sign * usd * per_global;
             end_local = signed_as(power(magnitude(after_local), P.delta), after_local);
             end_global = signed_as(power(magnitude(after_global), P.delta), after_global);
-            return (I)(sign * (base + everywhere * end_global + local * end_local - limit) < 0);
+            return sign * (base + everywhere * end_global + local * end_local - limit) < 0;
         };
         F usd = wanted;
         const I too_much = beyond(wanted) & (wanted > 0);
@@ -277,9 +277,9 @@ struct Block {
             for (int i = 0; i < 24; ++i) {
                 const F middle = 0.5f * (under + over);
                 const I out = beyond(middle);
-                over = out ? middle : over, under = out ? under : middle;
+                over = where(out, middle, over), under = where(out, under, middle);
             }
-            usd = too_much ? under : wanted;
+            usd = where(too_much, under, wanted);
             beyond(usd);
             scatter(remainder[0], key, gather(remainder[0], key) + wanted - usd);
         }
@@ -289,13 +289,13 @@ struct Block {
 
         // Settlement. Accounts come by bankruptcy price: bankrupt, short of the fee, whole, class by class.
         const I some = wanted > 0;
-        const F book = some ? usd / (some ? wanted : all(1.0f)) : F{}, book_move = expm1_of(price);
-        const F level = some ? book * book_move + (1 - book) * mark_move : F{};
+        const F book = where(some, usd / where(some, wanted, all(1.0f)), F{}), book_move = expm1_of(price);
+        const F level = where(some, book * book_move + (1 - book) * mark_move, F{});
         const F fee = of.fee.at(m) * book * (1 + book_move), paid = level - sign * fee;
         const F zero = -sign * log_of(larger(1 + level, all(1e-3f)));
         const F full = -sign * log_of(larger(1 + paid, all(1e-3f)));
-        const F past_low = depth_of(__builtin_convertvector(low, F) + 0.5f);
-        const F past_high = depth_of(__builtin_convertvector(high, F) - 0.5f);
+        const F past_low = depth_of(number(low) + 0.5f);
+        const F past_high = depth_of(number(high) - 0.5f);
         F lack{}, fees{}, spare{};
         for (int c = 0; c < C; ++c) {
             const F margin = of.margin[s][c].at(m), to_zero = zero + sign * margin, to_full = full + sign * margin;
@@ -304,7 +304,7 @@ struct Block {
                 for (int e = 0; e < E; ++e) {
                     const F due = fee * quantity[e][c];
                     fees += due;
-                    spare += partial ? F{} : larger(sign * (quantity[e][c] * level - value[e][c]) - due, F{});
+                    spare += where(partial, F{}, larger(sign * (quantity[e][c] * level - value[e][c]) - due, F{}));
                 }
                 continue;
             }
@@ -312,22 +312,22 @@ struct Block {
                 // What the class holds up to a depth, of all it holds; inside the sweep its table says.
                 const auto up_to = [&](F depth, F& q, F& x) {
                     const I every = depth >= past_high, inside = (depth >= past_low) & ~every;
-                    q = every ? quantity[e][c] : F{}, x = every ? value[e][c] : F{};
+                    q = where(every, quantity[e][c], F{}), x = where(every, value[e][c], F{});
                     if (!bits(inside)) return;
                     I place = position(depth);
-                    place = place < low ? low : place, place = place > high ? high : place;
+                    place = where(place < low, low, place), place = where(place > high, high, place);
                     const float* t = P.rows.data() + 2 * c;
                     const I start = (ladder + e * P.rungs + low) * COLUMNS, stop = start + (place - low) * COLUMNS;
-                    q = inside ? gather(t, stop) - gather(t, start) : q;
-                    x = inside ? gather(t + 1, stop) - gather(t + 1, start) : x;
+                    q = where(inside, gather(t, stop) - gather(t, start), q);
+                    x = where(inside, gather(t + 1, stop) - gather(t + 1, start), x);
                 };
                 F q0, x0, q1, x1;
                 up_to(to_zero, q0, x0), up_to(to_full, q1, x1);
                 lack += larger(-sign * (q0 * level - x0), F{});
                 const F q = quantity[e][c] - q1, x = value[e][c] - x1, due = fee * q;
                 const F rest = larger(sign * ((q1 - q0) * level - (x1 - x0)), F{});
-                fees += partial ? fee * (quantity[e][c] - q0) : due + rest;
-                spare += partial ? F{} : larger(sign * (q * level - x) - due, F{});
+                fees += where(partial, fee * (quantity[e][c] - q0), due + rest);
+                spare += where(partial, F{}, larger(sign * (q * level - x) - due, F{}));
             }
         }
         scatter(volume[0], key, gather(volume[0], key) + wanted);

@@ -22,8 +22,10 @@ def config(folder: Path, **limits: Any) -> Run:
         folder: Where to keep the accounts.
         limits: Of the first venue's fund or markets, without any of which none binds; and the impact.
     """
-    fund, bound = limits.get("fund", 1e8), limits.get("bound", 5000)
-    market = {"adv_usd": 4e7, "take_bound_bps": bound, "throughput_usd_per_minute": limits.get("throughput", 1e9)}
+    fund, multiple = limits.get("fund", 1e8), limits.get("multiple", 0)
+    market = {"adv_usd": 4e7, "throughput_usd_per_minute": limits.get("throughput", 1e9)}
+    market |= {"take_bound_bps": limits.get("bound", 5000), "auction_usd_per_hour": limits.get("auction", 0)}
+    market |= {"unwind_usd_per_minute": limits.get("unwind", 0)}
     tiers = {"tiers": [{"floor_usd": 0, "rate": 0.005}, {"floor_usd": 60_000, "rate": 0.01}]}
     funding = {"interval_hours": 1, "interest": 1e-4, "clamp": 5e-4, "cap": 0.003, "source": "made up"}
     # Compiled, the engine finds that the layers leave the last bit of an order, and would deleverage that.
@@ -33,7 +35,7 @@ def config(folder: Path, **limits: Any) -> Run:
         {a: small.market(**market, **tiers) for a in ASSETS},
         liquidation_fee_bps=50,
         staging={"kind": "tiers"},
-        pools=[small.pool(fund)],
+        pools=[small.pool(fund, multiple)],
         adl=deleveraging | {"drawdown_share": 0.3, "drawdown_window_hours": 8},
         funding=funding,
     )
@@ -85,8 +87,16 @@ def walk(drift: float, jump: float) -> np.ndarray:
 DAYS = {"calm": walk(0, 0), "fall": walk(-0.12, 0), "jump": walk(0.02, -0.08), "squeeze": walk(0.1, 0.05)}
 
 
+BEHIND = {
+    "auctions alone": {"bound": 60, "auction": 1e7},
+    "pools that sell at once": {"bound": 60, "multiple": 3, "unwind": 1e6},
+    "pools that hold": {"bound": 60, "multiple": 3, "unwind": 1e3},
+    "both": {"bound": 30, "auction": 2e4, "multiple": 3, "unwind": 1e4, "fund": 2e7},
+}
+"""What layers behind the book take, of which the native kernel knows all."""
 LIMITS = {
     "a book that does not take all": {"bound": 60},
+    "makers and a pool that do not either": {"bound": 60, "auction": 1e3, "multiple": 0.001},
     "a queue": {"throughput": 3e4},
     "a fund that runs dry": {"fund": 1e6},
     "a fund that is drawn down": {"fund": 2.5e6},
