@@ -1,7 +1,7 @@
 """A run's paths by a kernel for one core of a CPU, written in C++ (`native.cpp`), equal to `simulate` to rounding.
 
-It knows what the kernel on the chip of a GPU knows (`chip.py`), and auctions and pools behind the book; it reads
-the same tables and makes the same report, with what went there. Paths that it gives up are for `simulate`: those with an
+It knows what the kernel on the chip of a GPU knows (`chip.py`), and auctions and pools behind the book; it reads the
+same tables and makes the same report, with what went there. Paths that it gives up are for `simulate`: those with an
 order that makers and pools do not take whole either, a queue, or a pool that is exhausted or far drawn down.
 `stress.native` builds the library and tells JAX of it.
 """
