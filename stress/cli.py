@@ -63,8 +63,9 @@ def run(
 ) -> None:
     """Simulate a run or a suite, keep it, print its figures. One that is there already is shown again."""
     from stress import console
-    from stress.config import digest, load_config
+    from stress.config import load_config
     from stress.devices import choose
+    from stress.digests import digest
     from stress.run import default_store, is_finished
     from stress.run import run as simulate
     from stress.suite import is_suite
@@ -145,7 +146,8 @@ def check(
     """Check a config and every row it names without running; print it with all defaults, as TOML."""
     from stress import console
     from stress.build import build
-    from stress.config import digest, load_config
+    from stress.config import load_config
+    from stress.digests import digest
     from stress.suite import is_suite, read_suite
 
     given = collected(paths, seed, overrides, policies, prices)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,6 @@ from stress.overlays import Overlay, check_overlays
 from stress.policies import Policy
 from stress.population import Population
 from stress.portfolio import Terms
-from stress.prices import find_file
 from stress.recorded import BlockBootstrap, Recorded, Replay
 from stress.sampling import Sampling, check_sampling
 from stress.scenarios import Shock
@@ -111,6 +108,12 @@ class Ladder(Spec):
     """Classes by entry price: who is in profit in deleveraging and socialisation."""
 
 
+def _chunk_of(given: dict[str, Any]) -> int:
+    """As many paths as have a day's numbers of 1024, for shorter ones up to 8 times as many."""
+    times = max(1, 24 // given.get("horizon_hours", 24))
+    return BLOCK * min(8, 1 << times.bit_length() - 1)
+
+
 class Run(Spec):
     """Everything that decides what a run computes."""
 
@@ -132,9 +135,10 @@ class Run(Spec):
     """Move triggers by 0.5826 sigma sqrt(dt) for what a path does between its steps."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the simulation; money is summed with its rounding errors carried along in either."""
-    chunk: Annotated[int, Field(ge=16, le=65536)] = 1024
-    """Paths between two writes, the size of a shard of the store: at most 1024, or a multiple of it. With many accounts
-    on cross margin fewer paths are simulated together, and a chunk below 1024 is a multiple of those."""
+    chunk: Annotated[int, Field(ge=16, le=65536, default_factory=_chunk_of)]
+    """Paths between two writes, the size of a shard of the store: at most 1024, or a multiple of it. By default 1024
+    where a path has a day or more, and up to 8192 of shorter ones, as every write has its price. With many accounts on
+    cross margin fewer paths are simulated together, and a chunk below 1024 is a multiple of those."""
     venues: Annotated[dict[str, Venue], Field(min_length=1)]
     """Exchanges by name, and the rules by which they liquidate."""
     assets: Annotated[dict[str, Asset], Field(min_length=1)]
@@ -371,42 +375,3 @@ def _put(data: dict[str, Any], key: str, value: Any, origin: str) -> None:
         if not isinstance(data, dict):
             raise InputError(f"{origin}: {key} cannot be set, {table} is not a table. Set a key that exists.")
     data[last] = value
-
-
-def config_json(run: Run) -> str:
-    """The whole config, defaults and included files too, as one line of JSON that can be read again.
-
-    Tables keep their order: that of the assets decides who gets which random numbers, and what a matrix means.
-    """
-    return json.dumps(run.model_dump(mode="json"), separators=(",", ":"))
-
-
-def digest(run: Run) -> str:
-    """sha256 of everything that decides the numbers: the config, and the bytes of the files it reads."""
-    data, files = run.model_dump(mode="json"), input_digests(run)
-    data["portfolio"] |= {key: files.pop(key) for key in ("positions", "collateral")}
-    data["prices"] = {"start": data["prices"]["start"], "files": files}
-    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
-
-
-def input_digests(run: Run) -> dict[str, str | None]:
-    """sha256 of each file that a run reads: positions, collateral (None where absent), and prices by asset."""
-    files = {key: _file_digest(getattr(run.portfolio, key)) for key in ("positions", "collateral")}
-    return files | {asset: _file_digest(str(file)) for asset, file in price_files(run).items()}
-
-
-def price_files(run: Run) -> dict[str, Path]:
-    """Price file of each asset; none where the run does not read any."""
-    if not isinstance(run.shock, Recorded) or run.prices.dir is None:
-        return {}
-    return {asset: find_file(Path(run.prices.dir), asset, run.prices.files) for asset in run.assets}
-
-
-def _file_digest(file: str | None) -> str | None:
-    if file is None:
-        return None
-    try:
-        with Path(file).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}). Give an existing file.") from None

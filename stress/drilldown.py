@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stress.config import Run, digest
+from stress.config import Run
 from stress.devices import Devices, Kind, choose
+from stress.digests import digest
 from stress.results import coords, read, sound
 from stress.run import laid_out
 from stress.spec import InputError, validate

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stress.behaviour import NO_INFLOW
-from stress.config import Run, config_json, digest, input_digests
+from stress.config import Run
 from stress.devices import Devices, Kind, choose, precise
+from stress.digests import config_json, digest, input_digests
 from stress.fast import NAMES, block_of
 from stress.policies import POLICIES
 from stress.programs import GIVEN_UP, Block, mesh_of, program_of, simulated

@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from stress.config import Run, config_json, configured, digest, read_run, with_files
+from stress.config import Run, configured, read_run, with_files
+from stress.digests import config_json, digest
 from stress.merge import merged
 from stress.policies import NAME, Policy, read_policy
 from stress.results import coords

@@ -17,7 +17,8 @@ from reference.small import crash, crowd, market, positions_of, run_of, two_way,
 
 from stress.behaviour import NO_INFLOW, Behaviour
 from stress.build import build
-from stress.config import Run, config_json, digest
+from stress.config import Run
+from stress.digests import config_json, digest
 from stress.portfolio import Positions
 from stress.spec import InputError, validate
 

@@ -15,8 +15,9 @@ from stress.common_base import changed, check_common_base
 from stress.comparison import compare, measures, payments
 from stress.comparison_plot import comparison_picture
 from stress.comparison_table import number, print_comparison
-from stress.config import config_json, load_config
+from stress.config import load_config
 from stress.console import console
+from stress.digests import config_json
 from stress.intervals import quantile, quantile_intervals
 from stress.paired import paired_chance, paired_mean, paired_quantile
 from stress.spec import InputError, RunError

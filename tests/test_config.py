@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from conftest import DATA, ROOT
 
-from stress.config import Run, digest, load_config, parse_override
+from stress.config import Run, load_config, parse_override
 from stress.console import as_toml
 from stress.diffusions import total_volatility
+from stress.digests import digest
 from stress.prices import instant, iso
 from stress.scenarios import Merton, Prescribed, Replay
 from stress.spec import InputError, Spec, validate

@@ -13,7 +13,8 @@ import xarray as xr
 from conftest import Command, Finished
 
 import stress
-from stress.config import Run, config_json, digest, load_config
+from stress.config import Run, load_config
+from stress.digests import config_json, digest
 from stress.drilldown import FLOWS, STOCKS, by_hour, choose_path, explain
 from stress.plots_path import path_picture
 from stress.risk import summary

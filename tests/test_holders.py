@@ -14,7 +14,8 @@ from test_results import synthetic
 
 from stress.build import Built, build
 from stress.comparison import measures
-from stress.config import Run, config_json, digest, load_config
+from stress.config import Run, load_config
+from stress.digests import config_json, digest
 from stress.risk import summary_table
 from stress.spec import InputError, validate
 

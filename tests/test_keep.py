@@ -10,7 +10,7 @@ import xarray as xr
 from conftest import Command, Finished
 
 import stress
-from stress.config import digest
+from stress.digests import digest
 from stress.variables import ALWAYS, VARIABLES
 
 KEPT = ("liquidation_volume", "fund_drawdown")

@@ -14,7 +14,8 @@ from conftest import ROOT, Command
 from reference.small import market, venue
 
 from stress.conditions import conditions
-from stress.config import Run, digest, load_config
+from stress.config import Run, load_config
+from stress.digests import digest
 from stress.overlays import Depeg
 from stress.spec import InputError, validate
 

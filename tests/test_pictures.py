@@ -21,7 +21,8 @@ import stress
 from stress import plots, plots_reverse, plots_tail, plots_twins
 from stress.comparison import Comparison, compare
 from stress.comparison_plot import comparison_picture, differences, who_pays
-from stress.config import config_json, load_config
+from stress.config import load_config
+from stress.digests import config_json
 from stress.plots_funds import fund_drawdown
 from stress.plots_levels import levels_picture, reproduction, what_jumps_close, where_triggers_lie
 from stress.plots_path import cascade, path_picture

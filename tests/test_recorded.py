@@ -17,7 +17,8 @@ from stress_kernels.shocks import blocks, garch
 from stress_kernels.simulate import path_keys
 
 from stress.build import build
-from stress.config import digest, load_config, price_files
+from stress.config import load_config
+from stress.digests import digest, price_files
 from stress.history import conditional_variance, garch_tables, hours_of
 from stress.recorded import Garch
 from stress.spec import InputError, validate

@@ -23,8 +23,9 @@ import stress
 from stress.behaving import returning_positions
 from stress.behaviour import Behaviour
 from stress.build import _schedules, build, on_device
-from stress.config import Run, config_json
+from stress.config import Run
 from stress.devices import choose
+from stress.digests import config_json
 from stress.portfolio import Positions
 from stress.recovery import Recovery
 from stress.results import by_path

@@ -22,8 +22,9 @@ from conftest import Command, Finished
 import stress
 from stress import risk
 from stress.comparison import measures, payments
-from stress.config import config_json, digest, load_config
+from stress.config import load_config
 from stress.cover import cover, worst_moves
+from stress.digests import config_json, digest
 from stress.fund_size import fund_sizes
 from stress.intervals import Estimate
 from stress.policies import Policy

@@ -16,7 +16,8 @@ from stress_kernels.shocks import tilts
 from stress_kernels.simulate import path_keys
 from test_shocks import GBM, KOU, MERTON, STUDENT
 
-from stress.config import config_json, digest, load_config
+from stress.config import load_config
+from stress.digests import config_json, digest
 from stress.intervals import Weighed, probability
 from stress.sampled import sampled
 from stress.shock import Grid, compile_shock

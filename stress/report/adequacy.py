@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from stress.config import Run, input_digests
+from stress.config import Run
+from stress.digests import input_digests
 from stress.fund_size import fund_sizes
 from stress.intervals import Estimate
 from stress.report.facts import Cell

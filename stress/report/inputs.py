@@ -128,7 +128,7 @@ def _configs(ds: xr.Dataset) -> list[tuple[tuple[Any, ...], str]]:
 
 
 def _digest(config: dict[str, Any], inputs: dict[str, str]) -> str:
-    """The hash of `stress.config.digest`, from a stored config and the stored hashes of its files."""
+    """The hash of `stress.digests.digest`, from a stored config and the stored hashes of its files."""
     portfolio = config["portfolio"] | {key: inputs.get(key) for key in _FILES}
     prices = {"start": config["prices"]["start"], "files": {k: v for k, v in inputs.items() if k not in _FILES}}
     return hashlib.sha256(json.dumps({**config, "portfolio": portfolio, "prices": prices}).encode()).hexdigest()
