@@ -6,10 +6,6 @@ included. Contestants take turns, and figures are medians over the turns with th
 The time of a step is parted by programs that do less: random numbers alone; a day on which nothing can trigger, which
 adds the dense update of all markets; the day itself, which adds the events.
 
-The floor of a path-step is the larger of two times: that of reading and writing once what a step without an event
-touches of a path, at the rate at which this machine copies a table of that size, and that of the arithmetic of random
-numbers and dense update, at the rate at which it multiplies and adds. No event is in it.
-
 Two cases are of the order book alone, without the layers behind it: there twins in C++, numba and NumPy
 (`tests/bench/step_*`) are given the prices that our program draws, and as many threads as it has devices. Before one
 is timed, every hour's volume must agree.
@@ -19,19 +15,19 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from stress.bench_floor import floor
 from stress.bench_given import book_alone, given, leaves_out_nothing
+from stress.bench_turns import Spread, in_turns
 from stress.bench_twin import NAMES, NEEDS, twins
-from stress.build import build, on_device
 from stress.config import Run, load_config
 from stress.devices import Devices, Kind, choose
 from stress.diffusions import Gbm
@@ -52,12 +48,6 @@ _GPU_PATHS = 65_536
 """The largest chunk."""
 _FLAT = 1e-9
 """Daily volatility at which nothing triggers [1]."""
-_NO_ARITHMETIC = {
-    *("bitcast_convert_type", "broadcast_in_dim", "concatenate", "convert_element_type", "copy", "dynamic_slice"),
-    *("dynamic_update_slice", "gather", "iota", "optimization_barrier", "pad", "reshape", "rev", "scatter"),
-    *("select_n", "slice", "split", "squeeze", "transpose"),
-}
-"""Primitives that move numbers and make none."""
 _FALL = 0.2
 _BETA = 1.3
 """Of the other assets, about that of the largest in common falls."""
@@ -91,20 +81,6 @@ def still(config: Run) -> Run:
 
 def _flat(shock: Gbm) -> Gbm:
     return shock.model_copy(update={"daily_volatility": dict.fromkeys(shock.daily_volatility, _FLAT)})
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Seconds of several turns, or ratios of them."""
-
-    median: float
-    least: float
-    most: float
-
-    @classmethod
-    def of(cls, turns: np.ndarray) -> Spread:
-        """Of one number a turn."""
-        return cls(float(np.median(turns)), float(np.min(turns)), float(np.max(turns)))
 
 
 @dataclass(frozen=True)
@@ -217,24 +193,10 @@ def _time(name: str, config: Run, devices: Devices, turns: int) -> Timed:
             "events": of_whole - of_still,
             "writing": 1e9 * _writing(config, whole) / path_steps,
         },
-        floor=_floor(config, whole.devices),
+        floor=floor(config, whole.devices),
         given_up=share_given_up(whole),
         to_twins={key: Spread.of(seconds[key] / (seconds["whole"] - seconds["random"])) for key in others},
     )
-
-
-def in_turns(contestants: Mapping[str, Callable[[], float | None]], turns: int) -> dict[str, np.ndarray]:
-    """Seconds of every contestant, each once a turn: what it says itself, or the time of the call. A turn before the
-    first one compiles."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(turns + 1):
-        for name, call in contestants.items():
-            began = time.perf_counter()
-            own = call()
-            took = time.perf_counter() - began if own is None else own
-            if turn > 0:
-                seconds[name].append(took)
-    return {name: np.array(each) for name, each in seconds.items()}
 
 
 def finish(simulation: Simulation, chunks: int = 1) -> None:
@@ -274,88 +236,6 @@ def _writing(config: Run, simulation: Simulation) -> float:
         began = time.perf_counter()
         store.write(0, arrays)
         return time.perf_counter() - began
-
-
-def _floor(config: Run, devices: Devices) -> dict[str, float]:
-    """Nanoseconds a path-step takes at least, by bytes and by operations, on all devices together."""
-    import jax
-    import jax.numpy as jnp
-    from stress_kernels.simulate import open_carry, path_keys
-    from stress_kernels.step import step
-
-    built = build(config)
-    world, ladders, shock = on_device(built)
-    paths = min(config.chunk, built.together)
-    assets = len(config.assets)
-    carry, like = jax.eval_shape(lambda: open_carry(ladders, world, None, assets, paths))
-    # Of the window of the mark's average one sample is written and one read; the record waits for events.
-    sums = carry.memory.basis_sum, carry.memory.premium_sum
-    kept = carry.state, sums, carry.memory.basis_sum
-    numbers = sum(leaf.size for leaf in jax.tree.leaves(kept)) / paths
-    given = jax.ShapeDtypeStruct((assets, paths), config.dtype)
-
-    def one_step(carry: Any, log: Any, depth: Any) -> Any:
-        return step(carry, log, depth, like, ladders, world)
-
-    dense = operations(jax.make_jaxpr(one_step)(carry, given, given).jaxpr) / paths
-    keys = jax.eval_shape(lambda: path_keys(jnp.uint32(0), jnp.int32(0), paths))
-    drawn = operations(jax.make_jaxpr(shock.paths)(keys).jaxpr) / paths / shock.steps
-    copied, multiplied = rates(int(numbers * paths), config.dtype, devices)
-    return {"bytes": 1e9 * (numbers + 2 * assets) / copied, "sums": 1e9 * (dense + drawn) / multiplied}
-
-
-def operations(jaxpr: Any) -> float:
-    """Arithmetic operations of a program, one for each number made; none of what a condition decides about."""
-    total = 0.0
-    for equation in jaxpr.eqns:
-        name, inner = equation.primitive.name, equation.params
-        if name in ("while", "cond"):
-            continue
-        subs = [getattr(x, "jaxpr", x) for x in inner.values() if hasattr(getattr(x, "jaxpr", x), "eqns")]
-        if subs:
-            total += inner.get("length", 1) * sum(operations(sub) for sub in subs)
-        elif name not in _NO_ARITHMETIC:
-            total += sum(math.prod(out.aval.shape) for out in equation.outvars if hasattr(out.aval, "shape"))
-    return total
-
-
-def rates(size: int, dtype: str, devices: Devices) -> tuple[float, float]:
-    """Numbers that all devices together copy, and numbers that they make by sums and products, in a second.
-
-    Args:
-        size: Numbers of the table that each of them copies.
-        dtype: Of the numbers.
-        devices: Those that share the work.
-    """
-    import jax
-    import jax.numpy as jnp
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    mesh = jax.make_mesh((len(devices.all),), ("x",), devices=devices.all)
-    spread = NamedSharding(mesh, PartitionSpec("x"))
-    again, chain = 200, 64
-
-    def copy(x: Any) -> Any:
-        return jax.lax.fori_loop(0, again, lambda _, x: jax.lax.optimization_barrier(-x), x)
-
-    def multiply(x: Any) -> Any:
-        def many(_: Any, x: Any) -> Any:
-            for _ in range(chain):
-                x = x * x + x
-            return x
-
-        return jax.lax.fori_loop(0, again, many, x)
-
-    def rate(program: Callable[[Any], Any], size: int, operations: int) -> float:
-        table = jax.device_put(jnp.zeros(size * len(devices.all), dtype), spread)
-        shared = jax.jit(jax.shard_map(program, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec("x")))
-
-        def once() -> None:
-            jax.block_until_ready(shared(table))
-
-        return table.size * operations / in_turns({"it": once}, 5)["it"].min()
-
-    return rate(copy, size, again), rate(multiply, 4096, 2 * chain * again)
 
 
 def print_table(timed: list[Timed], out: Console) -> None:

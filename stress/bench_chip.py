@@ -15,17 +15,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stress.bench import (
-    Spread,
-    cases,
-    finish,
-    in_turns,
-    needs_checkout,
-    operations,
-    random_numbers,
-    rates,
-    share_given_up,
-)
+from stress.bench import cases, finish, needs_checkout, random_numbers, share_given_up
+from stress.bench_floor import operations, rates
+from stress.bench_turns import Spread, in_turns
 from stress.build import build, on_device
 from stress.config import Run
 from stress.devices import Devices, Kind, choose

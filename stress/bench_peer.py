@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stress.bench import Spread, finish, in_turns, needs_checkout
+from stress.bench import finish, needs_checkout
 from stress.bench_given import prices
+from stress.bench_turns import Spread, in_turns
 from stress.bench_twin import SOURCES
 from stress.config import Run
 from stress.devices import Kind, choose

@@ -17,7 +17,7 @@ from stress_kernels.day_report import report_of
 from stress_kernels.day_tables import sizes_of
 from typer.testing import CliRunner
 
-from stress import bench, bench_chip, bench_peer, console
+from stress import bench, bench_chip, bench_floor, bench_peer, bench_turns, console
 from stress.bench_given import given, leaves_out_nothing
 from stress.bench_twin import NAMES, NEEDS, Twin, twins
 from stress.build import build
@@ -63,13 +63,13 @@ def test_operations_are_counted_once_for_each_number_made() -> None:
         return jax.lax.scan(lambda c, _: (c * y + z, None), x, length=10)[0][::-1]
 
     ten = np.ones(10, np.float32)
-    counted = bench.operations(jax.make_jaxpr(program)(ten, ten).jaxpr)
+    counted = bench_floor.operations(jax.make_jaxpr(program)(ten, ten).jaxpr)
     assert counted == 10 * 2 * 10 + 1  # the scan's, and one comparison
 
 
 def test_contestants_take_turns() -> None:
     order: list[str] = []
-    seconds = bench.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b") or 5.0}, 2)
+    seconds = bench_turns.in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b") or 5.0}, 2)
     assert order == list("ab" * 3)
     assert seconds["a"].shape == (2,)
     assert seconds["b"].tolist() == [5.0, 5.0]
