@@ -119,6 +119,17 @@ def test_the_native_kernel_knows_what_goes_behind_the_book(behind, day, tmp_path
 
 
 @needs_compiler
+def test_a_price_of_nothing_is_a_price(tmp_path, programs):
+    """In the engine too, while pools hold what they have taken over: one market sells at no rate."""
+    of, log = build(config(tmp_path, **BEHIND["pools that hold"])), np.array(DAYS["jump"])
+    log[60:, 1, 4] -= 18
+    (ours, unknown), engines = programs["native"](log, of), programs["engine"](log, of)
+    assert not unknown.any()
+    assert np.isfinite(engines["fund_equity"]).all()
+    alike(ours, engines, np.arange(PATHS) != 4)
+
+
+@needs_compiler
 def test_a_path_without_a_price_is_given_up(built, programs):
     log = np.array(DAYS["fall"])
     log[50, 1, 3] = np.nan

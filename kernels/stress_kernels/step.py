@@ -229,7 +229,9 @@ def _unwind(
         line = curve(held.exogenous, state.u_local, state.u_global, held.depth, world)
 
         def sale(inventory: Float[Array, "v a p"], rate: Float[Array, "v a"]) -> tuple[Array, Array]:
-            coins = jnp.sign(inventory) * jnp.minimum(jnp.abs(inventory), rate[..., None] / unit)
+            # A price so low that its contract is worth nothing in 32 bits is one all the same.
+            most = rate[..., None] / jnp.maximum(unit, jnp.finfo(unit.dtype).tiny)
+            coins = jnp.sign(inventory) * jnp.minimum(jnp.abs(inventory), most)
             flow = (-coins * unit)[:, :, None]
             price = jnp.expm1(line.mean(flow, line.after(flow, world), world)[:, :, 0])
             return coins, coins * settle(price, world.inverse)
