@@ -102,8 +102,6 @@ static inline int put(int32_t* list, I x, unsigned chosen) {
     _mm512_storeu_si512(list, _mm512_maskz_compress_epi32(__mmask16(chosen), (__m512i)x));
     return __builtin_popcount(chosen);
 }
-// Of 32 numbers.
-static inline F look_up(const float* t, I i) { return __builtin_shuffle(load(t), load(t + L), i); }
 #else
 #if defined(__AVX2__)
 static inline Floats gather(const float* t, Ints i) { return (Floats)_mm256_i32gather_ps(t, (__m256i)i, 4); }
@@ -129,7 +127,6 @@ static inline int put(int32_t* list, I x, unsigned chosen) {
     for (; chosen; chosen &= chosen - 1) list[n++] = x[__builtin_ctz(chosen)];
     return n;
 }
-static inline F look_up(const float* t, I i);
 #endif
 
 template <class X, class Y> static inline Pair<Y> where(Pair<X> mask, Pair<Y> x, Pair<Y> y) {
@@ -150,9 +147,14 @@ template <class T, class X, class Y> static inline void scatter(T* t, Pair<X> i,
 template <class X> static inline unsigned bits(Pair<X> mask) {
     return bits(mask.low) | bits(mask.high) << (sizeof(X) / 4);
 }
-#if !defined(__AVX512F__)
-static inline F look_up(const float* t, I i) { return gather(t, i); }
+// Of a table of 32 numbers.
+static inline F look_up(const float* t, I i) {
+#if defined(__AVX512F__)
+    return __builtin_shuffle(load(t), load(t + L), i);
+#else
+    return gather(t, i);
 #endif
+}
 
 static inline F larger(F x, F y) { return where(x > y, x, y); }
 static inline F smaller(F x, F y) { return where(x < y, x, y); }
