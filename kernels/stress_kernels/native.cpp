@@ -274,6 +274,7 @@ struct Block {
         }
     }
 
+    static I market_of(I key) { return whole((number(key) + 0.5f) * (1.0f / W)); }
     I asset_of(I key, I m) const { return key + (whole(of.asset.at(m)) - m) * W; }
 
     // The impact curve at the round's opening.
@@ -307,7 +308,7 @@ struct Block {
     // Close what a vector of markets and paths has triggered on one side.
     template <int s> [[gnu::flatten]] void close(I key) {
         constexpr float sign = s ? -1 : 1;
-        const I m = whole((number(key) + 0.5f) * (1.0f / W));
+        const I m = market_of(key);
         const F at = gather(mark.data(), key), moved = shifted ? gather(shift.data(), key) : F{};
         F log = at;
         if (shifted) {
@@ -416,7 +417,7 @@ struct Block {
     template <int s> [[gnu::cold]] void fill_books() {
         constexpr float sign = s ? -1 : 1;
         by_vectors(deferred[s], [&](Deferred* orders, int many, I key, I, I) {
-            const I m = whole((number(key) + 0.5f) * (1.0f / W));
+            const I m = market_of(key);
             const F at = gather(mark.data(), key);
             const Line line = line_of(key, m);
             F low{}, high = of_each(orders, many, &Deferred::usd);
@@ -439,7 +440,7 @@ struct Block {
     template <int s> [[gnu::cold]] void settle_behind() {
         constexpr float sign = s ? -1 : 1;
         by_vectors(deferred[s], [&](Deferred* orders, int many, I key, I low, I high) {
-            const I m = whole((number(key) + 0.5f) * (1.0f / W));
+            const I m = market_of(key);
             const F at = gather(mark.data(), key), moved = shifted ? gather(shift.data(), key) : F{};
             const F usd = of_each(orders, many, &Deferred::usd), safe = where(usd > 0, usd, all(1.0f));
             const F book = of_each(orders, many, &Deferred::book), in_book = book / safe;
